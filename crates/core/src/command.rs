@@ -1,0 +1,173 @@
+//! What surfaces ask of the controller, and what they get.
+
+use std::sync::Arc;
+
+use jiff::Timestamp;
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+use tokio::sync::{broadcast, mpsc, oneshot, watch};
+
+use crate::catalog::{Catalog, Reading};
+use crate::error::{Code, Error, ErrorBody, Result};
+use crate::id::{ModelId, OperationId};
+use crate::snapshot::{Notice, OperationKind, OperationView, Snapshot};
+
+/// What a surface asks of the controller.
+#[derive(Debug)]
+pub enum Command {
+    /// Load a model where none is.
+    Start {
+        /// An id or alias; none means the one used last, else the first of the catalog.
+        model: Option<String>,
+        /// Where the answer goes.
+        reply: oneshot::Sender<Result<Accepted>>,
+    },
+    /// Unload.
+    Stop {
+        /// Cut running requests rather than let them end.
+        force: bool,
+        /// Where the answer goes.
+        reply: oneshot::Sender<Result<Accepted>>,
+    },
+    /// Replace the loaded model, or load one where none is.
+    Switch {
+        /// An id or alias.
+        model: String,
+        /// Cut running requests rather than let them end.
+        force: bool,
+        /// Where the answer goes.
+        reply: oneshot::Sender<Result<Accepted>>,
+    },
+    /// Say what a switch would do, and do nothing.
+    DryRun {
+        /// An id or alias.
+        model: String,
+        /// Where the answer goes.
+        reply: oneshot::Sender<Result<SwitchPlan>>,
+    },
+    /// A new reading of the catalog file.
+    Catalog(Reading),
+    /// End: stop what runs, or leave it.
+    Shutdown {
+        /// Leave the model running; the next start of Corral adopts it.
+        keep: bool,
+        /// Answered when everything is done.
+        reply: oneshot::Sender<()>,
+    },
+}
+
+/// An operation that was accepted, and its end.
+#[derive(Debug)]
+pub struct Accepted {
+    /// The operation as it began.
+    pub operation: OperationView,
+    /// Answered exactly once, however it ends.
+    pub end: oneshot::Receiver<Result<OperationResult>>,
+}
+
+/// How an operation ended well.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct OperationResult {
+    /// The operation's id.
+    pub id: OperationId,
+    /// What kind of change.
+    pub kind: OperationKind,
+    /// The model that served before.
+    pub from: Option<ModelId>,
+    /// The model that serves now.
+    pub to: Option<ModelId>,
+    /// When it was asked for.
+    pub started_at: Timestamp,
+    /// When it had ended.
+    pub ended_at: Timestamp,
+    /// Where `llama-server` answers now.
+    pub url: Option<String>,
+}
+
+/// What a switch would do.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct SwitchPlan {
+    /// The model that serves now.
+    pub from: Option<ModelId>,
+    /// The model that would serve.
+    pub to: ModelId,
+    /// Nothing would change: the model is loaded with its present configuration.
+    pub already_loaded: bool,
+    /// Sessions attached to the present model.
+    pub sessions: u32,
+    /// Requests that the present model works on or has queued; they would be let end, or cut with `force`.
+    pub requests_running: u32,
+    /// Why it would fail, where that can be told without trying.
+    pub problem: Option<ErrorBody>,
+}
+
+/// The one way to the controller. Cheap to clone.
+#[derive(Debug, Clone)]
+pub struct ControllerHandle {
+    pub(crate) commands: mpsc::Sender<Command>,
+    pub(crate) snapshot: watch::Receiver<Arc<Snapshot>>,
+    pub(crate) catalog: watch::Receiver<Arc<Catalog>>,
+    pub(crate) notices: broadcast::Sender<Notice>,
+}
+
+impl ControllerHandle {
+    /// The present truth.
+    pub fn snapshot(&self) -> Arc<Snapshot> {
+        self.snapshot.borrow().clone()
+    }
+
+    /// The present truth and every later one; a slow reader sees only the newest.
+    pub fn watch_snapshot(&self) -> watch::Receiver<Arc<Snapshot>> {
+        self.snapshot.clone()
+    }
+
+    /// The catalog in force.
+    pub fn catalog(&self) -> Arc<Catalog> {
+        self.catalog.borrow().clone()
+    }
+
+    /// Notices from now on.
+    pub fn notices(&self) -> broadcast::Receiver<Notice> {
+        self.notices.subscribe()
+    }
+
+    /// Asks for a model where none is loaded.
+    pub async fn start(&self, model: Option<String>) -> Result<Accepted> {
+        self.ask(|reply| Command::Start { model, reply }).await?
+    }
+
+    /// Asks to unload.
+    pub async fn stop(&self, force: bool) -> Result<Accepted> {
+        self.ask(|reply| Command::Stop { force, reply }).await?
+    }
+
+    /// Asks for another model.
+    pub async fn switch(&self, model: String, force: bool) -> Result<Accepted> {
+        self.ask(|reply| Command::Switch { model, force, reply }).await?
+    }
+
+    /// Asks what a switch would do.
+    pub async fn dry_run(&self, model: String) -> Result<SwitchPlan> {
+        self.ask(|reply| Command::DryRun { model, reply }).await?
+    }
+
+    /// Hands over a new reading of the catalog file.
+    pub async fn catalog_read(&self, reading: Reading) -> Result<()> {
+        self.commands.send(Command::Catalog(reading)).await.map_err(|_| gone())
+    }
+
+    /// Ends the controller.
+    pub async fn shut_down(&self, keep: bool) -> Result<()> {
+        self.ask(|reply| Command::Shutdown { keep, reply }).await
+    }
+
+    async fn ask<T>(&self, command: impl FnOnce(oneshot::Sender<T>) -> Command) -> Result<T> {
+        let (reply, answer) = oneshot::channel();
+        self.commands.send(command(reply)).await.map_err(|_| gone())?;
+        answer.await.map_err(|_| gone())
+    }
+}
+
+fn gone() -> Error {
+    Error::new(Code::ShuttingDown, "Corral is shutting down").hint("start it again with `corral serve`")
+}

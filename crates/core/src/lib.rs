@@ -1,0 +1,17 @@
+//! The domain of Corral: the catalog, the lifecycle of one `llama-server`, and the controller that owns it.
+//!
+//! Nothing here knows Docker, HTTP or a file format other than the catalog's and the model's: the world comes in
+//! through [`ports`].
+
+pub mod catalog;
+pub mod command;
+pub mod error;
+pub mod id;
+pub mod launch;
+pub mod log;
+pub mod ports;
+pub mod settings;
+pub mod snapshot;
+
+pub use error::{Code, Error, ErrorBody, Result};
+pub use id::{ConfigHash, InstanceId, ModelId, OperationId, Secret};

@@ -1,0 +1,180 @@
+//! What every surface shows: one immutable value, replaced whole.
+
+use jiff::Timestamp;
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+use crate::error::ErrorBody;
+use crate::id::{ConfigHash, InstanceId, ModelId, OperationId};
+use crate::launch::Runtime;
+
+/// What the server is doing.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum Phase {
+    /// Nothing runs.
+    Stopped,
+    /// The image is being pulled, and no model serves.
+    Pulling,
+    /// A server is being created or started.
+    Starting,
+    /// A server runs and loads its model.
+    Loading,
+    /// The model answers.
+    Ready,
+    /// Running requests are given time to end.
+    Draining,
+    /// The server is being stopped.
+    Stopping,
+    /// Nothing runs, because of the snapshot's `error`.
+    Failed,
+}
+
+/// What kind of change an operation makes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum OperationKind {
+    /// Load a model where none is.
+    Start,
+    /// Unload.
+    Stop,
+    /// Replace one model by another.
+    Switch,
+    /// Bring back what should be running, after a restart of Corral or of the engine.
+    Restore,
+}
+
+/// What an operation does at the moment.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum Step {
+    /// Pulling the image.
+    Pull,
+    /// Checking the files and creating the new server.
+    Prepare,
+    /// Letting running requests end.
+    Drain,
+    /// Stopping the old server.
+    Stop,
+    /// Starting the new server.
+    Start,
+    /// Loading the model.
+    Load,
+    /// Bringing the old model back after a failure.
+    Rollback,
+}
+
+/// How far a step is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct Progress {
+    /// Bytes done.
+    pub done_bytes: u64,
+    /// Bytes in all, where known.
+    pub total_bytes: Option<u64>,
+}
+
+/// An operation, running or ended.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct OperationView {
+    /// Unique for ever.
+    pub id: OperationId,
+    /// What kind of change.
+    pub kind: OperationKind,
+    /// The model that served when it began.
+    pub from: Option<ModelId>,
+    /// The model that serves when it has ended well; none for a stop.
+    pub to: Option<ModelId>,
+    /// What it does at the moment.
+    pub step: Step,
+    /// How far the step is, where it can be had.
+    pub progress: Option<Progress>,
+    /// When it was asked for.
+    pub started_at: Timestamp,
+}
+
+/// The server behind the model.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct EngineView {
+    /// Container or child process.
+    pub runtime: Runtime,
+    /// The container's id, or the child's.
+    pub container_id: InstanceId,
+    /// The image's reference; none for a child process.
+    pub image: Option<String>,
+    /// When the server was started.
+    pub started_at: Option<Timestamp>,
+    /// Where `llama-server` answers, for instance `http://127.0.0.1:41234`.
+    pub url: Option<String>,
+    /// The file, readable by this user only, that holds the server's API key.
+    pub key_file: Option<String>,
+    /// The hash of the configuration it was started with.
+    pub config_hash: ConfigHash,
+    /// The catalog has changed since; the next start uses the new configuration.
+    pub config_changed: bool,
+}
+
+/// The state of the catalog file.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema)]
+pub struct CatalogView {
+    /// The file.
+    pub path: String,
+    /// Number of models that can be used.
+    pub models: usize,
+    /// What is wrong with the file as it is on disk; where the whole file is broken, the last good one is in force.
+    pub problems: Vec<ErrorBody>,
+}
+
+/// A Claude Code session that is attached. Sessions are registered by `claude-local`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct SessionView {
+    /// The session's id.
+    pub id: String,
+}
+
+/// The whole truth, as every surface shows it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct Snapshot {
+    /// Corral's version.
+    pub version: String,
+    /// What the server is doing.
+    pub phase: Phase,
+    /// The model that is loaded or being loaded.
+    pub model: Option<ModelId>,
+    /// The operation in progress.
+    pub operation: Option<OperationView>,
+    /// The server behind the model.
+    pub engine: Option<EngineView>,
+    /// Why nothing runs, or why the last operation failed; cleared by the next that ends well.
+    pub error: Option<ErrorBody>,
+    /// The inference gateway's address, where one serves.
+    pub gateway: Option<String>,
+    /// Sessions attached.
+    pub sessions: Vec<SessionView>,
+    /// The state of the catalog file.
+    pub catalog: CatalogView,
+}
+
+/// Something a person should hear of once.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct Notice {
+    /// When.
+    pub at: Timestamp,
+    /// How loud.
+    pub level: NoticeLevel,
+    /// One sentence.
+    pub message: String,
+    /// The error behind it.
+    pub error: Option<ErrorBody>,
+}
+
+/// How loud a [`Notice`] is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum NoticeLevel {
+    /// It went well.
+    Info,
+    /// It went well, but.
+    Warning,
+    /// It went wrong.
+    Error,
+}

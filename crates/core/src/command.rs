@@ -104,10 +104,34 @@ pub struct SwitchPlan {
 /// The one way to the controller. Cheap to clone.
 #[derive(Debug, Clone)]
 pub struct ControllerHandle {
-    pub(crate) commands: mpsc::Sender<Command>,
-    pub(crate) snapshot: watch::Receiver<Arc<Snapshot>>,
-    pub(crate) catalog: watch::Receiver<Arc<Catalog>>,
-    pub(crate) notices: broadcast::Sender<Notice>,
+    commands: mpsc::Sender<Command>,
+    snapshot: watch::Receiver<Arc<Snapshot>>,
+    catalog: watch::Receiver<Arc<Catalog>>,
+    notices: broadcast::Sender<Notice>,
+}
+
+/// The controller's side of a [`ControllerHandle`].
+#[derive(Debug)]
+pub struct ControllerEnds {
+    /// What surfaces ask for; bounded, so that a flood waits rather than grows.
+    pub commands: mpsc::Receiver<Command>,
+    /// Where the truth goes.
+    pub snapshot: watch::Sender<Arc<Snapshot>>,
+    /// Where the catalog in force goes.
+    pub catalog: watch::Sender<Arc<Catalog>>,
+    /// Where notices go.
+    pub notices: broadcast::Sender<Notice>,
+}
+
+/// A handle and the ends that a controller, or a test in its place, holds.
+pub fn channel(snapshot: Snapshot, catalog: Catalog) -> (ControllerHandle, ControllerEnds) {
+    let (command_tx, commands) = mpsc::channel(256);
+    let (snapshot_tx, snapshot_rx) = watch::channel(Arc::new(snapshot));
+    let (catalog_tx, catalog_rx) = watch::channel(Arc::new(catalog));
+    let (notices, _) = broadcast::channel(64);
+    let handle =
+        ControllerHandle { commands: command_tx, snapshot: snapshot_rx, catalog: catalog_rx, notices: notices.clone() };
+    (handle, ControllerEnds { commands, snapshot: snapshot_tx, catalog: catalog_tx, notices })
 }
 
 impl ControllerHandle {

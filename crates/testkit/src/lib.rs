@@ -1,1 +1,11 @@
-//! Under construction.
+//! What tests stand on: fakes of the ports, a sandboxed home and a tiny GGUF writer. Never part of the program.
+
+#![allow(clippy::expect_used, clippy::unwrap_used, reason = "test code: a panic is how it fails")]
+
+pub mod gguf;
+pub mod home;
+pub mod wait;
+
+pub use gguf::TinyModel;
+pub use home::SandboxHome;
+pub use wait::eventually;

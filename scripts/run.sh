@@ -1,0 +1,155 @@
+#!/usr/bin/env bash
+# Builds and runs Corral, with the user's catalog or an embedded default that needs no Docker, GPU or download:
+#   scripts/run.sh [--once] [--management ADDRESS:PORT]
+# --once ends after the model has answered; --management is for the embedded default, at its first run.
+# shellcheck source=scripts/lib.sh
+source "$(dirname "${BASH_SOURCE[0]}")/lib.sh"
+
+once=
+management=127.0.0.1:8081
+while (($#)); do
+  case "$1" in
+    --once) once=1 ;;
+    --management)
+      shift
+      management="${1:-}"
+      ;;
+    *) die "unknown argument '$1'" "run.sh takes --once and --management ADDRESS:PORT" "see the head of $0" ;;
+  esac
+  shift
+done
+
+made_here='# Written by scripts/run.sh.'
+serve=
+
+# Ends corral serve, and waits until it has ended.
+end_serve() {
+  if [[ -n "$serve" ]]; then
+    kill -TERM "$serve" 2>/dev/null || true
+    wait "$serve" 2>/dev/null || true
+  fi
+}
+
+# Answers once corral serve does.
+start_serve() {
+  local deadline=$((SECONDS + 30))
+  # In a session of its own, ^C reaches it once, from here.
+  setsid "$corral" serve &
+  serve=$!
+  trap end_serve EXIT
+  trap 'exit 130' INT
+  trap 'exit 143' TERM
+  until "$corral" status >/dev/null 2>&1; do
+    kill -0 "$serve" 2>/dev/null || die "corral serve ended" "it said the above" "mend that and start again"
+    ((SECONDS < deadline)) || die "corral serve does not answer" "30 seconds have gone" "read its output above"
+    sleep 0.1
+  done
+}
+
+# The catalog, the models and the llama-server of the embedded default, each where it is missing.
+embed() {
+  local home="$1" model
+  mkdir -p "$home/config" "$home/data/models"
+  "$SCRIPTS/llama-binary.sh" "$CORRAL_CACHE/llama-server"
+  for model in tiny:1 tiny-2:2; do
+    local file="$home/data/models/${model%:*}.gguf"
+    if [[ ! -e "$file" ]]; then
+      "$target/tiny-gguf" "$file.part" --seed "${model#*:}" >/dev/null
+      mv "$file.part" "$file"
+    fi
+  done
+  [[ -e "$home/config/models.toml" ]] || cat >"$home/config/models.toml" <<TOML
+$made_here
+# Two models with random weights, each half a megabyte: they answer at once, and nonsense.
+schema = 1
+
+[server]
+management = "$management"
+
+[engine]
+runtime    = "process"
+binary     = $(jq -n --arg path "$CORRAL_CACHE/llama-server" '$path')
+models_dir = $(jq -n --arg path "$home/data/models" '$path')
+
+[defaults]
+ctx = 4096
+
+[models.tiny]
+name = "Tiny"
+file = "tiny.gguf"
+
+[models.tiny-2]
+name = "Tiny, the other one"
+file = "tiny-2.gguf"
+TOML
+}
+
+# The engine's key as a header line for curl's standard input: arguments can be read by every user.
+key_header() {
+  printf 'Authorization: Bearer %s\n' "$(<"$1")"
+}
+
+# Asks the model that runs one question, and prints where everything is.
+prove() {
+  local status url key_file answer
+  "$corral" start tiny
+  status="$("$corral" status --json)"
+  url="$(jq -r '.engine.url // empty' <<<"$status")"
+  key_file="$(jq -r '.engine.key_file // empty' <<<"$status")"
+  [[ -n "$url" && -n "$key_file" ]] ||
+    die "the model runs nowhere" "corral status says: $status" "read its output above, and 'corral logs'"
+  # Noise may hold anything, so it is shown quoted.
+  answer="$(key_header "$key_file" | curl -sS --fail-with-body --max-time 60 -H @- -H 'Content-Type: application/json' \
+    -d '{"messages":[{"role":"user","content":"Who are you?"}],"max_tokens":16}' "$url/v1/chat/completions")" ||
+    die "the model does not answer" "$answer" "read 'corral logs'"
+  answer="$(jq -ac '.choices[0].message.content' <<<"$answer")"
+  cat <<TEXT
+
+The model tiny answers: $answer
+
+  management  http://$management  (token in $CORRAL_HOME/run/token)
+  model       $url  (key in $key_file)
+  catalog     $CORRAL_HOME/config/models.toml
+
+  ask     curl -H @<(sed 's/^/Authorization: Bearer /' '$key_file') \\
+            $url/v1/chat/completions -d '{"messages":[{"role":"user","content":"hello"}]}'
+  switch  CORRAL_HOME='$CORRAL_HOME' $corral switch tiny-2
+  stop    ^C here
+TEXT
+}
+
+"$SCRIPTS/setup.sh" build run
+cd "$REPO"
+target="$(target_dir)/release"
+corral="$target/corral"
+
+catalog="${CORRAL_HOME:+$CORRAL_HOME/config/models.toml}"
+catalog="${catalog:-${XDG_CONFIG_HOME:-$HOME/.config}/corral/models.toml}"
+if [[ -e "$catalog" && "$(head -n 1 "$catalog")" != "$made_here" ]]; then
+  embedded=
+  cargo build --release --locked -p corral-cli
+else
+  embedded=1
+  export CORRAL_HOME="${CORRAL_HOME:-${XDG_DATA_HOME:-$HOME/.local/share}/corral-embedded}"
+  catalog="$CORRAL_HOME/config/models.toml"
+  cargo build --release --locked -p corral-cli -p corral-testkit
+  embed "$CORRAL_HOME"
+  management="$(sed -n 's/^management *= *"\(.*\)".*/\1/p' "$catalog")"
+  if health="$(curl -s --max-time 2 "http://$management/healthz")"; then
+    jq -e '.status == "ok" and .version' >/dev/null 2>&1 <<<"$health" ||
+      die "$management is in use" "another program answers there" "change management in $catalog"
+    die "Corral serves at $management already" "this would be the second one" "use that one, or stop it and start again"
+  fi
+fi
+
+if "$corral" status >/dev/null 2>&1; then
+  die "Corral runs with $catalog already" "this would be the second one" "use that one, or stop it and start again"
+fi
+say "running with $catalog"
+start_serve
+[[ -z "$embedded" ]] || prove
+if [[ -n "$once" ]]; then
+  [[ -z "$embedded" ]] || "$corral" stop
+  exit
+fi
+wait "$serve"

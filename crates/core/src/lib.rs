@@ -6,6 +6,7 @@
 pub mod catalog;
 pub mod command;
 pub mod error;
+pub mod gguf;
 pub mod id;
 pub mod launch;
 pub mod log;

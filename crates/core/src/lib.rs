@@ -9,6 +9,7 @@ pub mod error;
 pub mod gguf;
 pub mod id;
 pub mod launch;
+pub mod lifecycle;
 pub mod log;
 pub mod ports;
 pub mod settings;

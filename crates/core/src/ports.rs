@@ -66,6 +66,8 @@ pub enum EngineEvent {
     Exited {
         /// Which.
         instance: InstanceId,
+        /// When it ended, by the clock that also gave its `started_at`.
+        at: Timestamp,
         /// Why, with exit code, out-of-memory flag and the last log lines.
         cause: Error,
     },

@@ -1,0 +1,300 @@
+//! What to do next, and what the results of it mean.
+
+use super::{Attempt, Effect, FailureNote, Held, Lifecycle, Live, Operation, Stage, Staged, Standby, Target};
+use crate::error::{Code, Error, Result};
+use crate::id::OperationId;
+use crate::ports::{Endpoint, Instance};
+use crate::snapshot::{Progress, Step};
+
+impl Lifecycle {
+    /// Compares what is with what is wanted and asks for the next step. Asking twice changes nothing.
+    pub(super) fn advance(&mut self, effects: &mut Vec<Effect>) {
+        let Some(op) = &self.op else { return };
+        if op.failure.is_some() {
+            self.roll_back(effects);
+        } else if op.target == Target::Nothing {
+            match self.live {
+                Some(_) => self.unload(effects),
+                None => self.finish(None, effects),
+            }
+        } else {
+            self.load(effects);
+        }
+    }
+
+    fn load(&mut self, effects: &mut Vec<Effect>) {
+        let Some(op) = &mut self.op else { return };
+        if let Some(live) = &mut self.live
+            && op.target.is_met_by(&live.held.instance)
+        {
+            match &live.stage {
+                Stage::Ready(_) => self.finish(None, effects),
+                Stage::Draining(endpoint) => {
+                    effects.push(Effect::CancelAttempt(live.attempt));
+                    live.stage = Stage::Ready(endpoint.clone());
+                    self.finish(None, effects);
+                }
+                Stage::Starting => op.step(Step::Start),
+                Stage::Loading(_) => op.step(Step::Load),
+                Stage::Stopping => {}
+            }
+            return;
+        }
+        if op.staged == Staged::Nothing {
+            if let (Target::Model(spec, _), None) = (&op.target, self.preparing) {
+                self.preparing = Some(op.view.id);
+                let standby = self.standby.as_ref().map(|standby| &standby.held.instance);
+                let reuse = standby.filter(|instance| op.target.is_met_by(instance)).cloned();
+                effects.push(Effect::Prepare { op: op.view.id, spec: spec.clone(), reuse });
+            }
+            return;
+        }
+        if self.live.is_some() {
+            self.unload(effects);
+        } else {
+            self.launch_staged(effects);
+        }
+    }
+
+    /// Starts what the operation has staged; nothing is live.
+    fn launch_staged(&mut self, effects: &mut Vec<Effect>) {
+        let Some(op) = &mut self.op else { return };
+        let load_timeout = match &op.target {
+            Target::Model(spec, _) => spec.load_timeout,
+            Target::Nothing | Target::Adopted(..) => return,
+        };
+        match std::mem::replace(&mut op.staged, Staged::Nothing) {
+            Staged::Created(instance) => self.launch(Held { instance, load_timeout }, false, false, effects),
+            Staged::Standby => {
+                if let Some(standby) = self.standby.take() {
+                    let held = Held { load_timeout, ..standby.held };
+                    self.launch(held, standby.served_last, true, effects);
+                }
+            }
+            Staged::Nothing => {}
+        }
+        if let Some(op) = &mut self.op {
+            op.step(Step::Start);
+        }
+    }
+
+    fn launch(&mut self, held: Held, proven: bool, reused: bool, effects: &mut Vec<Effect>) {
+        self.attempts += 1;
+        effects.push(Effect::Start(self.attempts, held.instance.clone()));
+        self.live = Some(Live { held, stage: Stage::Starting, attempt: self.attempts, proven, reused });
+    }
+
+    /// Takes the live instance a step nearer to its end.
+    fn unload(&mut self, effects: &mut Vec<Effect>) {
+        let (Some(live), Some(op)) = (&mut self.live, &mut self.op) else { return };
+        let attempt = live.attempt;
+        match &live.stage {
+            Stage::Ready(endpoint) if !op.force => {
+                effects.push(Effect::Drain(attempt, live.held.instance.clone(), endpoint.clone()));
+                live.stage = Stage::Draining(endpoint.clone());
+                op.step(Step::Drain);
+            }
+            Stage::Draining(_) if !op.force => op.step(Step::Drain),
+            Stage::Ready(_) | Stage::Draining(_) | Stage::Loading(_) => {
+                effects.push(Effect::CancelAttempt(attempt));
+                self.stop_live(effects);
+            }
+            // A stop during the start call could be answered before the server runs: wait for the call.
+            Stage::Starting | Stage::Stopping => op.step(Step::Stop),
+        }
+    }
+
+    fn stop_live(&mut self, effects: &mut Vec<Effect>) {
+        let Some(live) = &mut self.live else { return };
+        effects.push(Effect::Stop(live.attempt, live.held.instance.clone()));
+        live.stage = Stage::Stopping;
+        if let Some(op) = &mut self.op {
+            op.step(Step::Stop);
+        }
+    }
+
+    /// The operation has failed: see that the old model serves, then say so.
+    fn roll_back(&mut self, effects: &mut Vec<Effect>) {
+        let Some(op) = &mut self.op else { return };
+        let Some(FailureNote(failure)) = op.failure.clone() else { return };
+        match &mut self.live {
+            Some(live) => match &live.stage {
+                Stage::Ready(_) => {
+                    let again = if op.view.step == Step::Rollback { "again" } else { "on" };
+                    let failure = failure.and(&format!("`{}` serves {again}", live.held.instance.model));
+                    self.finish(Some(failure), effects);
+                }
+                Stage::Draining(endpoint) => {
+                    effects.push(Effect::CancelAttempt(live.attempt));
+                    live.stage = Stage::Ready(endpoint.clone());
+                    self.roll_back(effects);
+                }
+                Stage::Starting | Stage::Loading(_) | Stage::Stopping => {}
+            },
+            None => match self.standby.take() {
+                Some(Standby { held, served_last: true }) => {
+                    op.view.step = Step::Rollback;
+                    op.view.progress = None;
+                    self.launch(held, true, true, effects);
+                }
+                other => {
+                    self.standby = other;
+                    self.finish(Some(failure), effects);
+                }
+            },
+        }
+    }
+
+    /// Ends the operation and all that joined it.
+    fn finish(&mut self, failure: Option<Error>, effects: &mut Vec<Effect>) {
+        let Some(op) = self.op.take() else { return };
+        if let Staged::Created(instance) = op.staged {
+            effects.push(Effect::Discard(instance));
+        }
+        if let Some(live) = &mut self.live {
+            live.proven = true;
+        }
+        match (&mut self.standby, &self.live) {
+            (Some(standby), Some(_)) => standby.served_last = false,
+            // With nothing loaded there is nothing to come back to.
+            (Some(_), None) => self.discard_standby(effects),
+            (None, _) => {}
+        }
+        let serves = self.live.as_ref().map(|live| live.held.instance.model.clone());
+        let engine_gone = failure.as_ref().is_some_and(|failure| failure.code() == Code::EngineUnavailable);
+        // What served before is brought back once the engine is.
+        effects.push(Effect::Want(if engine_gone { serves.or_else(|| op.view.from.clone()) } else { serves }));
+        self.error.clone_from(&failure);
+        let result = failure.map_or(Ok(()), Err);
+        for operation in std::iter::once(op.view).chain(op.joined) {
+            effects.push(Effect::Finish { operation, result: result.clone() });
+        }
+    }
+
+    fn fail(&mut self, error: Error) {
+        let Some(op) = &mut self.op else {
+            self.error = Some(error);
+            return;
+        };
+        op.failure = Some(FailureNote(match op.failure.take() {
+            None => error,
+            Some(FailureNote(first)) => first.and(&format!("bringing the old model back failed too: {error}")),
+        }));
+    }
+
+    pub(super) fn discard_standby(&mut self, effects: &mut Vec<Effect>) {
+        effects.extend(self.standby.take().map(|standby| Effect::Discard(standby.held.instance)));
+    }
+
+    pub(super) fn prepared(&mut self, id: OperationId, result: Result<Instance>, effects: &mut Vec<Effect>) {
+        if self.preparing == Some(id) {
+            self.preparing = None;
+        }
+        let is_standby =
+            |instance: &Instance| self.standby.as_ref().is_some_and(|standby| standby.held.instance == *instance);
+        let current = self.op.as_mut().filter(|op| op.view.id == id && op.failure.is_none());
+        match (current, result) {
+            (Some(op), Ok(instance)) if is_standby(&instance) => op.staged = Staged::Standby,
+            (Some(op), Ok(instance)) => op.staged = Staged::Created(instance),
+            (None, Ok(instance)) if is_standby(&instance) => {}
+            (Some(_), Err(error)) => self.fail(error),
+            (None, Ok(instance)) => effects.push(Effect::Discard(instance)),
+            (None, Err(_)) => {}
+        }
+    }
+
+    pub(super) fn progress(&mut self, id: OperationId, step: Step, progress: Option<Progress>) {
+        let Some(op) = self.op.as_mut().filter(|op| op.view.id == id && op.failure.is_none()) else { return };
+        let preparing = self.preparing == Some(id) && matches!(step, Step::Pull | Step::Prepare);
+        let loading = step == Step::Load && op.view.step == Step::Load;
+        if preparing || loading {
+            op.view.step = step;
+            op.view.progress = progress;
+        }
+    }
+
+    /// The live instance, if `attempt` still is its number.
+    fn current(&mut self, attempt: Attempt) -> Option<&mut Live> {
+        self.live.as_mut().filter(|live| live.attempt == attempt)
+    }
+
+    pub(super) fn drained(&mut self, attempt: Attempt, effects: &mut Vec<Effect>) {
+        // The new server may be gone from under a switch that was replaced meanwhile.
+        let ready_to_stop = self
+            .op
+            .as_ref()
+            .is_some_and(|op| op.failure.is_none() && (op.target == Target::Nothing || op.staged != Staged::Nothing));
+        if ready_to_stop && self.current(attempt).is_some_and(|live| matches!(live.stage, Stage::Draining(_))) {
+            self.stop_live(effects);
+        }
+    }
+
+    pub(super) fn started(&mut self, attempt: Attempt, result: Result<Endpoint>, effects: &mut Vec<Effect>) {
+        let op = self.op.as_ref().map(|op| op.view.id);
+        let Some(live) = self.current(attempt).filter(|live| live.stage == Stage::Starting) else { return };
+        match result {
+            Ok(endpoint) => {
+                live.stage = Stage::Loading(endpoint.clone());
+                let held = live.held.clone();
+                // Something is starting only while an operation runs.
+                effects.extend(op.map(|op| Effect::AwaitReady { attempt, op, held, endpoint }));
+            }
+            Err(error) => {
+                // A standby that cannot be started any more (it may have been removed) is created anew, once.
+                let anew = live.reused && self.op.as_ref().is_some_and(|op| op.failure.is_none());
+                self.launch_failed(error, anew, effects);
+            }
+        }
+    }
+
+    pub(super) fn loaded(&mut self, attempt: Attempt, result: Result<()>, effects: &mut Vec<Effect>) {
+        let Some(live) = self.current(attempt) else { return };
+        let Stage::Loading(endpoint) = &live.stage else { return };
+        match result {
+            Ok(()) => live.stage = Stage::Ready(endpoint.clone()),
+            Err(error) => self.launch_failed(error, false, effects),
+        }
+    }
+
+    /// The live instance did not come up: that fails the operation it was started for, and no other.
+    fn launch_failed(&mut self, error: Error, anew: bool, effects: &mut Vec<Effect>) {
+        let (Some(live), Some(op)) = (&self.live, &self.op) else { return };
+        let concerned = op.failure.is_some() || op.target.is_met_by(&live.held.instance);
+        self.drop_live(effects);
+        if concerned && !anew {
+            self.fail(error);
+        }
+    }
+
+    pub(super) fn stopped(&mut self, attempt: Attempt, result: Result<()>, effects: &mut Vec<Effect>) {
+        if self.current(attempt).is_none_or(|live| live.stage != Stage::Stopping) {
+            return;
+        }
+        match (result, self.live.take_if(|live| live.proven)) {
+            (Ok(()), Some(live)) => {
+                self.discard_standby(effects);
+                self.standby = Some(Standby { held: live.held, served_last: true });
+            }
+            (Ok(()), None) => self.drop_live(effects),
+            (Err(error), proven) => {
+                effects.extend(proven.map(|live| Effect::Discard(live.held.instance)));
+                self.drop_live(effects);
+                self.fail(error);
+            }
+        }
+    }
+
+    /// The live instance is no more; what is left of it goes.
+    pub(super) fn drop_live(&mut self, effects: &mut Vec<Effect>) {
+        effects.extend(self.live.take().map(|live| Effect::Discard(live.held.instance)));
+    }
+}
+
+impl Operation {
+    fn step(&mut self, step: Step) {
+        if self.view.step != step {
+            self.view.step = step;
+            self.view.progress = None;
+        }
+    }
+}

@@ -1,0 +1,461 @@
+//! The life of the one `llama-server`: pure, an event in, effects out.
+//!
+//! The state is what is true (`live`, `standby`) and what is wanted (`op`). [`Lifecycle::advance`] compares the two
+//! and asks for the next effect, so a newer request simply replaces what is wanted, wherever the old one had got to.
+//!
+//! - `live` is the one instance that may hold the GPU, from its start to its end.
+//! - `standby` is a stopped instance that can be started again at once: the model to roll back to while an operation
+//!   runs, and afterwards the previous model, which is often the next one too.
+
+mod advance;
+mod recover;
+#[cfg(test)]
+mod tests;
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use jiff::Timestamp;
+
+use crate::error::{Code, Error, Result};
+use crate::id::{ConfigHash, InstanceId, ModelId, OperationId};
+use crate::launch::{LaunchSpec, Runtime};
+use crate::ports::{Endpoint, Instance, Owned};
+use crate::snapshot::{OperationKind, OperationView, Phase, Progress, Step};
+
+/// Numbers each start of an instance, so that late results of an earlier one are told apart.
+pub type Attempt = u64;
+
+/// An instance and how long it may take to load.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Held {
+    /// The instance.
+    pub instance: Instance,
+    /// The bound on loading.
+    pub load_timeout: Duration,
+}
+
+/// How far the live instance is.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Stage {
+    /// The start call is under way.
+    Starting,
+    /// It runs and is not ready.
+    Loading(Endpoint),
+    /// It answers.
+    Ready(Endpoint),
+    /// It answers what it has begun, and will be stopped.
+    Draining(Endpoint),
+    /// The stop call is under way.
+    Stopping,
+}
+
+/// The instance that may hold the GPU.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Live {
+    /// Which.
+    pub held: Held,
+    /// How far it is.
+    pub stage: Stage,
+    /// Its number.
+    pub attempt: Attempt,
+    /// It was ready once with this configuration, and served when the present operation began.
+    proven: bool,
+    /// It was started from standby, not created by the present operation.
+    reused: bool,
+}
+
+/// A stopped instance that can be started again.
+#[derive(Debug, Clone, PartialEq, Eq)]
+struct Standby {
+    held: Held,
+    /// It served when the present operation began: the one to roll back to.
+    served_last: bool,
+}
+
+/// What an operation wants to be true.
+#[derive(Debug, Clone, PartialEq)]
+enum Target {
+    /// No model.
+    Nothing,
+    /// This model, as configured here.
+    Model(Arc<LaunchSpec>, ConfigHash),
+    /// The instance that was found running, as it is.
+    Adopted(ModelId, ConfigHash),
+}
+
+impl Target {
+    fn of(spec: Arc<LaunchSpec>) -> Self {
+        let hash = spec.hash();
+        Self::Model(spec, hash)
+    }
+
+    fn model(&self) -> Option<&ModelId> {
+        match self {
+            Self::Nothing => None,
+            Self::Model(spec, _) => Some(&spec.model),
+            Self::Adopted(model, _) => Some(model),
+        }
+    }
+
+    fn is_met_by(&self, instance: &Instance) -> bool {
+        match self {
+            Self::Nothing => false,
+            Self::Model(spec, hash) => instance.model == spec.model && instance.config_hash == *hash,
+            Self::Adopted(model, hash) => instance.model == *model && instance.config_hash == *hash,
+        }
+    }
+}
+
+/// Where the instance that the operation will start comes from.
+#[derive(Debug, Clone, PartialEq, Eq)]
+enum Staged {
+    /// Nowhere yet.
+    Nothing,
+    /// It was created and waits.
+    Created(Instance),
+    /// The standby is just what is wanted.
+    Standby,
+}
+
+/// The operation in progress.
+#[derive(Debug, Clone, PartialEq)]
+struct Operation {
+    view: OperationView,
+    /// Later requests for the very same thing; they end with this one.
+    joined: Vec<OperationView>,
+    target: Target,
+    force: bool,
+    staged: Staged,
+    /// Why it failed; it goes on until the old model serves again.
+    failure: Option<FailureNote>,
+}
+
+#[derive(Debug, Clone)]
+struct FailureNote(Error);
+
+impl PartialEq for FailureNote {
+    fn eq(&self, other: &Self) -> bool {
+        self.0.body() == other.0.body()
+    }
+}
+
+/// A request for a change.
+#[derive(Debug, Clone)]
+pub struct Request {
+    /// The new operation's id.
+    pub id: OperationId,
+    /// What kind of change.
+    pub kind: OperationKind,
+    /// The model, resolved; none unloads.
+    pub spec: Option<Arc<LaunchSpec>>,
+    /// Cut running requests.
+    pub force: bool,
+    /// When it was asked for.
+    pub at: Timestamp,
+}
+
+/// Something that happened.
+#[derive(Debug, Clone)]
+pub enum Event {
+    /// A [`Effect::Prepare`] ended.
+    Prepared {
+        /// For which operation.
+        op: OperationId,
+        /// The new instance.
+        result: Result<Instance>,
+    },
+    /// A long step got on.
+    Progress {
+        /// Of which operation.
+        op: OperationId,
+        /// The step.
+        step: Step,
+        /// How far it is.
+        progress: Option<Progress>,
+    },
+    /// A [`Effect::Drain`] ended: nothing runs, or time was up.
+    Drained(Attempt),
+    /// A [`Effect::Start`] ended.
+    Started(Attempt, Result<Endpoint>),
+    /// A [`Effect::AwaitReady`] ended.
+    Loaded(Attempt, Result<()>),
+    /// A [`Effect::Stop`] ended.
+    Stopped(Attempt, Result<()>),
+    /// An instance ended; whether that was wanted is for the lifecycle to say.
+    Exited {
+        /// Which.
+        instance: InstanceId,
+        /// When.
+        at: Timestamp,
+        /// Why.
+        cause: Error,
+    },
+    /// An engine stopped answering.
+    EngineLost {
+        /// Which runtime.
+        runtime: Runtime,
+        /// Why.
+        cause: Error,
+    },
+    /// What the engine holds, asked at the start and whenever it came back.
+    Found {
+        /// The owned instances, each with the bound on its loading.
+        owned: Vec<(Owned, Duration)>,
+        /// The model that should be running.
+        wanted: Option<Arc<LaunchSpec>>,
+        /// The id for the operation that brings it back, if one is needed.
+        id: OperationId,
+        /// Now.
+        at: Timestamp,
+    },
+    /// The engine could not say what it holds.
+    NotFound(Error),
+}
+
+/// Something to be done by the controller.
+#[derive(Debug, Clone)]
+pub enum Effect {
+    /// An operation began.
+    Began(OperationView),
+    /// Check the files and create an instance, reading the model file ahead meanwhile. At most one at a time.
+    Prepare {
+        /// For which operation.
+        op: OperationId,
+        /// What to create.
+        spec: Arc<LaunchSpec>,
+        /// The stopped instance that needs no creating: it is just what is wanted.
+        reuse: Option<Instance>,
+    },
+    /// The result of this operation's [`Effect::Prepare`] is no longer wanted.
+    CancelPrepare(OperationId),
+    /// Start an instance.
+    Start(Attempt, Instance),
+    /// Wait until it is ready.
+    AwaitReady {
+        /// Which attempt.
+        attempt: Attempt,
+        /// For which operation, to report progress.
+        op: OperationId,
+        /// What was started.
+        held: Held,
+        /// Where it answers.
+        endpoint: Endpoint,
+    },
+    /// Wait until running requests have ended.
+    Drain(Attempt, Instance, Endpoint),
+    /// The result of this attempt's [`Effect::AwaitReady`] or [`Effect::Drain`] is no longer wanted.
+    CancelAttempt(Attempt),
+    /// Stop an instance; it may be started again.
+    Stop(Attempt, Instance),
+    /// Remove an instance.
+    Discard(Instance),
+    /// An operation ended; exactly once for each request.
+    Finish {
+        /// The operation.
+        operation: OperationView,
+        /// Its end.
+        result: Result<()>,
+    },
+    /// Remember the model that should be running.
+    Want(Option<ModelId>),
+    /// The model that served ended without being asked to.
+    Crashed(ModelId, Error),
+}
+
+/// The state.
+#[derive(Debug, Clone, Default)]
+pub struct Lifecycle {
+    live: Option<Live>,
+    standby: Option<Standby>,
+    op: Option<Operation>,
+    /// The operation whose [`Effect::Prepare`] is under way; it may have been superseded since.
+    preparing: Option<OperationId>,
+    error: Option<Error>,
+    attempts: Attempt,
+}
+
+impl Lifecycle {
+    /// Nothing runs.
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// Takes a request, or says why not.
+    pub fn request(&mut self, request: Request) -> Result<Vec<Effect>> {
+        let mut effects = Vec::new();
+        self.admit(request, &mut effects)?;
+        self.advance(&mut effects);
+        Ok(effects)
+    }
+
+    /// Takes an event. Late results of what was superseded change nothing but are cleaned up after.
+    pub fn apply(&mut self, event: Event) -> Vec<Effect> {
+        let mut effects = Vec::new();
+        match event {
+            Event::Prepared { op, result } => self.prepared(op, result, &mut effects),
+            Event::Progress { op, step, progress } => self.progress(op, step, progress),
+            Event::Drained(attempt) => self.drained(attempt, &mut effects),
+            Event::Started(attempt, result) => self.started(attempt, result, &mut effects),
+            Event::Loaded(attempt, result) => self.loaded(attempt, result, &mut effects),
+            Event::Stopped(attempt, result) => self.stopped(attempt, result, &mut effects),
+            Event::Exited { instance, at, cause } => self.exited(&instance, at, cause, &mut effects),
+            Event::EngineLost { runtime, cause } => self.engine_lost(runtime, cause, &mut effects),
+            Event::Found { owned, wanted, id, at } => self.found(owned, wanted, id, at, &mut effects),
+            Event::NotFound(cause) => self.error = Some(cause),
+        }
+        self.advance(&mut effects);
+        effects
+    }
+
+    /// What the server is doing.
+    pub fn phase(&self) -> Phase {
+        match (&self.live, &self.op) {
+            (Some(live), _) => match live.stage {
+                Stage::Starting => Phase::Starting,
+                Stage::Loading(_) => Phase::Loading,
+                Stage::Ready(_) => Phase::Ready,
+                Stage::Draining(_) => Phase::Draining,
+                Stage::Stopping => Phase::Stopping,
+            },
+            (None, Some(op)) if op.target == Target::Nothing => Phase::Stopping,
+            (None, Some(op)) if op.view.step == Step::Pull => Phase::Pulling,
+            (None, Some(_)) => Phase::Starting,
+            (None, None) if self.error.is_some() => Phase::Failed,
+            (None, None) => Phase::Stopped,
+        }
+    }
+
+    /// The model that is loaded or being loaded.
+    pub fn model(&self) -> Option<&ModelId> {
+        match (&self.live, &self.op) {
+            (Some(live), _) => Some(&live.held.instance.model),
+            (None, Some(op)) => op.target.model(),
+            (None, None) => None,
+        }
+    }
+
+    /// The instance that may hold the GPU.
+    pub fn live(&self) -> Option<&Live> {
+        self.live.as_ref()
+    }
+
+    /// The operation in progress.
+    pub fn operation(&self) -> Option<&OperationView> {
+        self.op.as_ref().map(|op| &op.view)
+    }
+
+    /// Why nothing runs, or why the last operation failed.
+    pub fn error(&self) -> Option<&Error> {
+        self.error.as_ref()
+    }
+
+    /// Every instance that is not running and would be left behind if the program ended now.
+    pub fn idle_instances(&self) -> Vec<Instance> {
+        let created = self.op.as_ref().and_then(|op| match &op.staged {
+            Staged::Created(instance) => Some(instance.clone()),
+            _ => None,
+        });
+        self.standby.iter().map(|standby| standby.held.instance.clone()).chain(created).collect()
+    }
+
+    /// Nothing is in progress, not even the leftovers of something superseded.
+    pub fn is_at_rest(&self) -> bool {
+        self.op.is_none() && self.preparing.is_none()
+    }
+
+    /// Gives up what is in progress because the program ends: every waiting caller gets `error`.
+    pub fn abandon(&mut self, error: &Error) -> Vec<Effect> {
+        let mut effects = Vec::new();
+        self.drop_operation(error, &mut effects);
+        effects
+    }
+
+    fn admit(&mut self, request: Request, effects: &mut Vec<Effect>) -> Result<()> {
+        let target = request.spec.map_or(Target::Nothing, Target::of);
+        let mut view = OperationView {
+            id: request.id,
+            kind: request.kind,
+            from: self.served().cloned(),
+            to: target.model().cloned(),
+            step: if target == Target::Nothing { Step::Stop } else { Step::Prepare },
+            progress: None,
+            started_at: request.at,
+        };
+        if request.kind == OperationKind::Start {
+            let present = self.op.as_ref().map_or_else(|| self.model(), |op| op.target.model());
+            if let (Some(present), Some(wanted)) = (present, target.model())
+                && present != wanted
+            {
+                return Err(Error::new(
+                    Code::AlreadyRunning,
+                    format!("`{present}` is loaded; start does not replace it"),
+                )
+                .hint(format!("use `corral switch {wanted}`, or `corral stop` first")));
+            }
+            if self.op.is_none() && self.live.is_some() {
+                // Start means "have it loaded": a changed configuration waits for the next switch.
+                effects.push(Effect::Began(view.clone()));
+                effects.push(Effect::Finish { operation: view, result: Ok(()) });
+                return Ok(());
+            }
+        }
+        if let Some(op) = &mut self.op
+            && op.target == target
+            && op.failure.is_none()
+        {
+            op.force |= request.force;
+            view.from.clone_from(&op.view.from);
+            effects.push(Effect::Began(view.clone()));
+            op.joined.push(view);
+            return Ok(());
+        }
+        let newer = match target.model() {
+            Some(model) => format!("a newer request, for `{model}`, replaced this one"),
+            None => "a newer request, to stop, replaced this one".to_owned(),
+        };
+        self.drop_operation(&Error::new(Code::Superseded, newer), effects);
+        effects.push(Effect::Began(view.clone()));
+        effects.push(Effect::Want(target.model().cloned()));
+        self.op = Some(Operation {
+            view,
+            joined: Vec::new(),
+            target,
+            force: request.force,
+            staged: Staged::Nothing,
+            failure: None,
+        });
+        Ok(())
+    }
+
+    /// Ends the operation in progress for the sake of another; what it had created goes.
+    fn drop_operation(&mut self, reason: &Error, effects: &mut Vec<Effect>) {
+        let Some(op) = self.op.take() else { return };
+        if let Some(live) = &mut self.live
+            && let Stage::Draining(endpoint) = &live.stage
+        {
+            effects.push(Effect::CancelAttempt(live.attempt));
+            live.stage = Stage::Ready(endpoint.clone());
+        }
+        if self.preparing == Some(op.view.id) {
+            effects.push(Effect::CancelPrepare(op.view.id));
+        }
+        if let Staged::Created(instance) = op.staged {
+            effects.push(Effect::Discard(instance));
+        }
+        let error = match op.failure {
+            Some(FailureNote(failure)) => failure.and(&format!("before the old model was back, {reason}")),
+            None => reason.clone(),
+        };
+        for operation in std::iter::once(op.view).chain(op.joined) {
+            effects.push(Effect::Finish { operation, result: Err(error.clone()) });
+        }
+    }
+
+    /// The model that serves, or did when the present operation began.
+    fn served(&self) -> Option<&ModelId> {
+        let live = self.live.as_ref().filter(|live| live.proven).map(|live| &live.held.instance.model);
+        let standby = self.standby.as_ref().filter(|standby| standby.served_last);
+        live.or_else(|| standby.map(|standby| &standby.held.instance.model))
+    }
+}

@@ -1,0 +1,148 @@
+//! What happens without being asked for: a server that ends, an engine that goes away and comes back.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use jiff::Timestamp;
+
+use super::{Effect, Held, Lifecycle, Live, Operation, Stage, Staged, Standby, Target};
+use crate::error::{Code, Error};
+use crate::id::{InstanceId, OperationId};
+use crate::launch::{LaunchSpec, Runtime};
+use crate::ports::{Endpoint, Instance, InstanceState, Owned};
+use crate::snapshot::{OperationKind, OperationView, Step};
+
+impl Lifecycle {
+    pub(super) fn exited(&mut self, id: &InstanceId, at: Timestamp, cause: Error, effects: &mut Vec<Effect>) {
+        let Some(live) = self.live.as_ref().filter(|live| live.held.instance.id == *id) else { return };
+        let (Stage::Ready(endpoint) | Stage::Draining(endpoint)) = &live.stage else {
+            // While it starts, loads or stops, the call in flight tells the same and more.
+            return;
+        };
+        if at < endpoint.started_at {
+            // The end of an earlier run of the same instance, told late.
+            return;
+        }
+        effects.push(Effect::CancelAttempt(live.attempt));
+        if self.op.is_none() {
+            effects.push(Effect::Crashed(live.held.instance.model.clone(), cause.clone()));
+            self.error = Some(cause);
+        }
+        self.drop_live(effects);
+        if self.op.is_none() {
+            self.discard_standby(effects);
+        }
+    }
+
+    pub(super) fn engine_lost(&mut self, runtime: Runtime, cause: Error, effects: &mut Vec<Effect>) {
+        if self.standby.as_ref().is_some_and(|standby| standby.held.instance.runtime == runtime) {
+            // It is found again when the engine is back.
+            self.standby = None;
+            if let Some(op) = &mut self.op
+                && op.staged == Staged::Standby
+            {
+                op.staged = Staged::Nothing;
+            }
+        }
+        let serves = self.live.as_ref().is_some_and(|live| {
+            live.held.instance.runtime == runtime && matches!(live.stage, Stage::Ready(_) | Stage::Draining(_))
+        });
+        if serves && let Some(live) = self.live.take() {
+            effects.push(Effect::CancelAttempt(live.attempt));
+            if self.op.is_none() {
+                effects.push(Effect::Crashed(live.held.instance.model, cause.clone()));
+            }
+        }
+        if self.op.is_none() && self.live.is_none() {
+            self.error = Some(cause);
+        }
+    }
+
+    /// Takes over what the engine holds: adopts one that runs, brings the wanted one back, clears the rest away.
+    pub(super) fn found(
+        &mut self,
+        owned: Vec<(Owned, Duration)>,
+        wanted: Option<Arc<LaunchSpec>>,
+        id: OperationId,
+        at: Timestamp,
+        effects: &mut Vec<Effect>,
+    ) {
+        if self.op.is_some() || self.live.is_some() {
+            self.clear_strays(owned, effects);
+            return;
+        }
+        if self.error.as_ref().is_some_and(|error| error.code() == Code::EngineUnavailable) {
+            self.error = None;
+        }
+        self.discard_standby(effects);
+        let wanted_model = wanted.as_ref().map(|spec| spec.model.clone());
+        let target = wanted.map(Target::of);
+        let mut adopted: Option<(Held, Endpoint)> = None;
+        for (Owned { instance, state }, load_timeout) in owned {
+            let is_wanted = Some(&instance.model) == wanted_model.as_ref();
+            match state {
+                InstanceState::Running(endpoint) => {
+                    let newer = adopted.as_ref().is_none_or(|(held, other)| {
+                        let other_wanted = Some(&held.instance.model) == wanted_model.as_ref();
+                        (is_wanted, endpoint.started_at) > (other_wanted, other.started_at)
+                    });
+                    let held = Held { instance, load_timeout };
+                    let loser = if newer { adopted.replace((held, endpoint)) } else { Some((held, endpoint)) };
+                    effects.extend(loser.map(|(held, _)| Effect::Discard(held.instance)));
+                }
+                InstanceState::Created | InstanceState::Exited => {
+                    let reusable = target.as_ref().is_some_and(|target| target.is_met_by(&instance));
+                    if reusable && self.standby.is_none() {
+                        self.standby = Some(Standby { held: Held { instance, load_timeout }, served_last: false });
+                    } else {
+                        effects.push(Effect::Discard(instance));
+                    }
+                }
+            }
+        }
+        match (adopted, target) {
+            (Some((held, endpoint)), _) => {
+                let target = Target::Adopted(held.instance.model.clone(), held.instance.config_hash.clone());
+                self.begin_restore(target, id, at, effects);
+                self.adopt(held, endpoint, id, effects);
+            }
+            (None, Some(target)) => self.begin_restore(target, id, at, effects),
+            (None, None) => self.discard_standby(effects),
+        }
+    }
+
+    fn begin_restore(&mut self, target: Target, id: OperationId, at: Timestamp, effects: &mut Vec<Effect>) {
+        let view = OperationView {
+            id,
+            kind: OperationKind::Restore,
+            from: None,
+            to: target.model().cloned(),
+            step: Step::Prepare,
+            progress: None,
+            started_at: at,
+        };
+        effects.push(Effect::Began(view.clone()));
+        effects.push(Effect::Want(view.to.clone()));
+        let joined = Vec::new();
+        self.op = Some(Operation { view, joined, target, force: false, staged: Staged::Nothing, failure: None });
+    }
+
+    fn adopt(&mut self, held: Held, endpoint: Endpoint, op: OperationId, effects: &mut Vec<Effect>) {
+        self.attempts += 1;
+        let attempt = self.attempts;
+        effects.push(Effect::AwaitReady { attempt, op, held: held.clone(), endpoint: endpoint.clone() });
+        self.live = Some(Live { held, stage: Stage::Loading(endpoint), attempt, proven: false, reused: false });
+    }
+
+    /// Removes what the engine holds and the lifecycle does not know.
+    fn clear_strays(&mut self, owned: Vec<(Owned, Duration)>, effects: &mut Vec<Effect>) {
+        if self.preparing.is_some() {
+            // One of them may be the instance that is just being created.
+            return;
+        }
+        let known: Vec<Instance> =
+            self.idle_instances().into_iter().chain(self.live.iter().map(|live| live.held.instance.clone())).collect();
+        let strays = owned.into_iter().map(|(owned, _)| owned.instance).filter(|instance| !known.contains(instance));
+        effects.extend(strays.map(Effect::Discard));
+    }
+}

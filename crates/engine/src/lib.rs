@@ -1,1 +1,13 @@
-//! Under construction.
+//! `llama-server` in a container or as a child process: start, readiness, logs, end.
+
+pub mod args;
+pub mod environment;
+pub mod exit;
+pub mod files;
+pub mod health;
+pub mod logs;
+
+#[cfg(test)]
+mod fixture;
+
+pub use environment::{EngineConfig, Environment};

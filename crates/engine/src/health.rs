@@ -1,0 +1,183 @@
+//! Asks a `llama-server` how it is: whether it is ready, and how much it has to do.
+
+use std::time::Duration;
+
+use bytes::Bytes;
+use corral_core::{Code, Error, Result, Secret};
+use http::{Request, StatusCode, header};
+use http_body_util::{BodyExt, Empty, Limited};
+use hyper_util::client::legacy::Client;
+use hyper_util::client::legacy::connect::HttpConnector;
+use hyper_util::rt::TokioExecutor;
+use tokio::time::{Instant, sleep, timeout};
+
+/// The shortest wait between two questions.
+const SHORTEST: Duration = Duration::from_millis(5);
+/// The longest wait between two questions.
+const LONGEST: Duration = Duration::from_millis(250);
+/// How long one answer about the health may take: a busy machine is slow, a hung server must not be waited for.
+const HEALTH_TIMEOUT: Duration = Duration::from_secs(1);
+/// How long one answer about the load may take.
+const BUSY_TIMEOUT: Duration = Duration::from_secs(2);
+/// The largest answer that is read, in bytes.
+const MAX_ANSWER: usize = 1024 * 1024;
+
+/// How a server is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Health {
+    /// It answers requests.
+    Ready,
+    /// It listens and loads its model.
+    Loading,
+    /// Nothing answers.
+    Silent,
+}
+
+/// One HTTP client for all questions.
+#[derive(Debug, Clone)]
+pub struct Probe {
+    client: Client<HttpConnector, Empty<Bytes>>,
+}
+
+impl Default for Probe {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl Probe {
+    /// A client that keeps no connection longer than a moment.
+    pub fn new() -> Self {
+        let mut connector = HttpConnector::new();
+        connector.set_nodelay(true);
+        let client = Client::builder(TokioExecutor::new()).pool_idle_timeout(Duration::from_secs(1)).build(connector);
+        Self { client }
+    }
+
+    /// Asks `/health` of the server at `url`, which needs no key.
+    pub async fn health(&self, url: &str) -> Health {
+        match timeout(HEALTH_TIMEOUT, self.get(url, "/health", None)).await {
+            Ok(Ok((StatusCode::OK, _))) => Health::Ready,
+            Ok(Ok(_)) => Health::Loading,
+            Ok(Err(_)) | Err(_) => Health::Silent,
+        }
+    }
+
+    /// Returns once `/health` answers 200, however long that takes: whoever calls races this against a timeout and
+    /// against the server's end. Asks more often at first, so that the last wait adds about a hundredth of the time.
+    pub async fn until_ready(&self, url: &str) {
+        let began = Instant::now();
+        while self.health(url).await != Health::Ready {
+            sleep((began.elapsed() / 50).clamp(SHORTEST, LONGEST)).await;
+        }
+    }
+
+    /// Number of requests that the server at `url` works on or has queued. A server that listens but does not get to
+    /// answer counts as busy with one: it answers between two batches, and a batch of a large model can take seconds.
+    pub async fn busy(&self, url: &str, key: &Secret) -> Result<u32> {
+        let Ok(count) = timeout(BUSY_TIMEOUT, self.count(url, key)).await else { return Ok(1) };
+        count
+    }
+
+    async fn count(&self, url: &str, key: &Secret) -> Result<u32> {
+        let (status, body) = self.get(url, "/metrics", Some(key)).await?;
+        match status {
+            StatusCode::OK => requests_in_metrics(&body).ok_or_else(|| strange(url, "/metrics", "without its counts")),
+            // While it loads, every route answers 503, and nothing is worked on.
+            StatusCode::SERVICE_UNAVAILABLE => Ok(0),
+            // `--metrics` can have been undone by the catalog's own arguments.
+            _ => match self.get(url, "/slots", Some(key)).await? {
+                (StatusCode::OK, body) => requests_in_slots(&body).ok_or_else(|| strange(url, "/slots", "not in JSON")),
+                (other, _) => Err(strange(url, "/slots", &format!("with {other}"))),
+            },
+        }
+    }
+
+    async fn get(&self, url: &str, path: &str, key: Option<&Secret>) -> Result<(StatusCode, Bytes)> {
+        let silent = || Error::new(Code::EngineFailed, format!("llama-server at {url} does not answer"));
+        let mut request = Request::get(format!("{url}{path}"));
+        if let Some(key) = key {
+            request = request.header(header::AUTHORIZATION, format!("Bearer {}", key.expose()));
+        }
+        let request = request.body(Empty::new()).map_err(|error| silent().because(error))?;
+        let response = self.client.request(request).await.map_err(|error| silent().because(error))?;
+        let status = response.status();
+        let body = Limited::new(response.into_body(), MAX_ANSWER).collect().await;
+        Ok((status, body.map_err(|error| silent().and(&error.to_string()))?.to_bytes()))
+    }
+}
+
+fn strange(url: &str, path: &str, how: &str) -> Error {
+    Error::new(Code::EngineFailed, format!("llama-server at {url} answers {path} {how}"))
+}
+
+/// The sum of the requests in progress and in the queue, from Prometheus text.
+fn requests_in_metrics(body: &[u8]) -> Option<u32> {
+    let text = std::str::from_utf8(body).ok()?;
+    let value = |name: &str| -> Option<u32> {
+        text.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(' ')?.trim().parse().ok())
+    };
+    // Older servers have no count of the queue.
+    let queued = value("llamacpp:requests_deferred").unwrap_or_default();
+    Some(value("llamacpp:requests_processing")?.saturating_add(queued))
+}
+
+/// The number of slots at work.
+fn requests_in_slots(body: &[u8]) -> Option<u32> {
+    let slots: Vec<serde_json::Value> = serde_json::from_slice(body).ok()?;
+    let busy = slots.iter().filter(|slot| slot.get("is_processing").and_then(serde_json::Value::as_bool) == Some(true));
+    u32::try_from(busy.count()).ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use tokio::io::{AsyncReadExt, AsyncWriteExt};
+    use tokio::net::TcpListener;
+
+    /// Serves one answer per connection, in order, and then nothing any more.
+    async fn server(answers: Vec<&'static str>) -> String {
+        let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
+        let url = format!("http://{}", listener.local_addr().expect("an address"));
+        tokio::spawn(async move {
+            for answer in answers {
+                let (mut stream, _) = listener.accept().await.expect("a connection");
+                let mut request = [0; 4096];
+                let _ = stream.read(&mut request).await;
+                let _ = stream.write_all(answer.as_bytes()).await;
+            }
+        });
+        url
+    }
+
+    const LOADING: &str = "HTTP/1.1 503 Service Unavailable\r\nConnection: close\r\nContent-Length: 0\r\n\r\n";
+    const READY: &str = "HTTP/1.1 200 OK\r\nConnection: close\r\nContent-Length: 2\r\n\r\n{}";
+    const METRICS: &str = "HTTP/1.1 200 OK\r\nConnection: close\r\n\r\n# HELP llamacpp:requests_processing x\n\
+                           llamacpp:requests_processing 2\nllamacpp:requests_deferred 3\n";
+    const NOT_IMPLEMENTED: &str = "HTTP/1.1 501 Not Implemented\r\nConnection: close\r\nContent-Length: 0\r\n\r\n";
+    const SLOTS: &str = "HTTP/1.1 200 OK\r\nConnection: close\r\n\r\n[{\"id\":0,\"is_processing\":true},{\"id\":1,\
+                         \"is_processing\":false}]";
+
+    #[tokio::test]
+    async fn readiness_is_200_and_nothing_else() {
+        // A connection that is closed without an answer is what Docker's proxy gives before the server listens.
+        let url = server(vec!["", LOADING, "", LOADING, READY]).await;
+        let probe = Probe::new();
+        assert_eq!(probe.health(&url).await, Health::Silent);
+        assert_eq!(probe.health(&url).await, Health::Loading);
+        probe.until_ready(&url).await;
+        assert_eq!(probe.health(&url).await, Health::Silent, "the server took just the five connections");
+    }
+
+    #[tokio::test]
+    async fn busy_counts_what_runs_and_what_waits() {
+        let probe = Probe::new();
+        let key = Secret::new("k");
+        for (answers, expected) in [(vec![METRICS], 5), (vec![NOT_IMPLEMENTED, SLOTS], 1), (vec![LOADING], 0)] {
+            let url = server(answers).await;
+            assert_eq!(probe.busy(&url, &key).await.expect("an answer"), expected);
+        }
+        let gone = server(Vec::new()).await;
+        assert_eq!(probe.busy(&gone, &key).await.expect_err("nobody there").code(), Code::EngineFailed);
+    }
+}

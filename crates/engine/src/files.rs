@@ -1,0 +1,293 @@
+//! The model files on this machine: are they whole, and are they in memory before they are needed.
+
+use std::fs::{self, File};
+use std::io;
+use std::num::NonZeroU64;
+use std::os::unix::fs::FileExt;
+use std::path::{Path, PathBuf};
+
+use async_trait::async_trait;
+use corral_core::gguf::{self, GgufSummary};
+use corral_core::launch::LaunchSpec;
+use corral_core::ports::{Job, ModelFiles};
+use corral_core::{Code, Error, Result};
+use rustix::fs::Advice;
+use tokio_util::sync::CancellationToken;
+
+/// How much is asked for ahead of what has arrived; two of these are under way at a time.
+const CHUNK: u64 = 8 << 20;
+/// A folder is searched for similar names this far.
+const MOST_ENTRIES: usize = 2000;
+
+/// [`ModelFiles`] in the file system of this machine.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct LocalModelFiles;
+
+#[async_trait]
+impl ModelFiles for LocalModelFiles {
+    async fn check(&self, spec: &LaunchSpec) -> Result<()> {
+        let (file, mmproj) = (spec.file.clone(), spec.mmproj.clone());
+        let checked = tokio::task::spawn_blocking(move || {
+            check_model(&file)?;
+            mmproj.as_deref().map_or(Ok(()), |mmproj| inspect(mmproj).map(|_| ()))
+        });
+        checked.await.unwrap_or_else(|error| {
+            Err(Error::new(Code::Internal, "checking the model file went wrong").because(error))
+        })
+    }
+
+    async fn prefetch(&self, spec: &LaunchSpec, job: &Job) {
+        let files: Vec<PathBuf> = parts(&spec.file).into_iter().chain(spec.mmproj.clone()).collect();
+        let stop = job.cancelled.child_token();
+        // The thread ends as well when nobody waits for it any more.
+        let _ends_with_this = stop.clone().drop_guard();
+        if tokio::task::spawn_blocking(move || read_ahead(&files, &stop)).await.is_err() {
+            tracing::debug!("reading a model ahead went wrong");
+        }
+    }
+}
+
+/// All files of the model that `file` begins, that one included.
+///
+/// A model in several files is named by its first, for instance `m-00001-of-00003.gguf`; `llama-server` finds the
+/// others by their names, as this does.
+pub fn parts(file: &Path) -> Vec<PathBuf> {
+    match SplitName::of(file) {
+        Some(name) if name.index == 1 => (1..=name.count).map(|index| name.part(file, index)).collect(),
+        _ => vec![file.to_owned()],
+    }
+}
+
+fn check_model(file: &Path) -> Result<()> {
+    if let Some(name) = SplitName::of(file).filter(|name| name.index != 1) {
+        let text = format!("`{}` is part {} of {} of a model", file.display(), name.index, name.count);
+        return Err(Error::new(Code::ModelFileInvalid, text)
+            .hint(format!("name the first part: `{}`", name.part(file, 1).display())));
+    }
+    let summary = inspect(file)?;
+    if summary.architecture.as_deref() == Some("clip") {
+        let text = format!("`{}` is a multimodal projector, not a model", file.display());
+        return Err(
+            Error::new(Code::ModelFileInvalid, text).hint("it belongs under `mmproj`, next to the model's `file`")
+        );
+    }
+    let rest = parts(file);
+    if let Some(split) = summary.split
+        && split.count != rest.len() as u64
+    {
+        let text = format!("`{}` is part {} of {}", file.display(), split.index + 1, split.count);
+        return Err(Error::new(
+            Code::ModelFileInvalid,
+            format!("{text}, but its name does not say where the others are"),
+        )
+        .hint(format!("give all parts their names back, as in `model-00001-of-{:05}.gguf`", split.count)));
+    }
+    rest.iter().skip(1).try_for_each(|part| inspect(part).map(|_| ()))
+}
+
+fn inspect(path: &Path) -> Result<GgufSummary> {
+    let opened = File::open(path).and_then(|file| Ok((file.metadata()?, file)));
+    let (metadata, file) = opened.map_err(|error| unreadable(path, error))?;
+    if metadata.is_dir() {
+        return Err(Error::new(Code::ModelFileInvalid, format!("`{}` is a folder", path.display()))
+            .hint(similar(path, path).unwrap_or_else(|| "name the `.gguf` file itself".to_owned())));
+    }
+    gguf::inspect(file).map_err(|error| error.of_file(path))
+}
+
+fn unreadable(path: &Path, error: io::Error) -> Error {
+    let shown = path.display();
+    if error.kind() != io::ErrorKind::NotFound {
+        return Error::new(Code::ModelFileMissing, format!("`{shown}` cannot be read"))
+            .because(error)
+            .hint("the user who runs Corral needs the right to read it and to enter its folders");
+    }
+    let folder = path.parent().unwrap_or(Path::new("/"));
+    if fs::symlink_metadata(path).is_ok() {
+        return Error::new(Code::ModelFileMissing, format!("`{shown}` is a link to a file that is not there"))
+            .hint("mount the disk it is on, or download the model again");
+    }
+    if !folder.is_dir() {
+        return Error::new(Code::ModelFileMissing, format!("`{shown}` is not there, nor is its folder"))
+            .hint("mount the disk it is on, or set `models_dir` to the folder that holds your models");
+    }
+    let hint = similar(folder, path).unwrap_or_else(|| format!("`{}` has no `.gguf` file at all", folder.display()));
+    Error::new(Code::ModelFileMissing, format!("`{shown}` is not there")).hint(hint)
+}
+
+/// The names of the model files in a folder that are most like a wanted one.
+fn similar(folder: &Path, wanted: &Path) -> Option<String> {
+    let wanted = wanted.file_name()?.to_string_lossy().to_lowercase();
+    let mut names: Vec<(f64, String)> = fs::read_dir(folder)
+        .ok()?
+        .take(MOST_ENTRIES)
+        .filter_map(|entry| entry.ok()?.file_name().into_string().ok())
+        .filter(|name| Path::new(name).extension().is_some_and(|extension| extension.eq_ignore_ascii_case("gguf")))
+        .map(|name| (strsim::jaro_winkler(&wanted, &name.to_lowercase()), name))
+        .collect();
+    names.sort_by(|(a, first), (b, second)| b.total_cmp(a).then_with(|| first.cmp(second)));
+    let list: Vec<String> = names.iter().take(3).map(|(_, name)| format!("`{name}`")).collect();
+    (!list.is_empty()).then(|| format!("the folder has {}", list.join(", ")))
+}
+
+/// `…-00002-of-00003.gguf`, as llama.cpp names the parts of a model.
+#[derive(Debug, Clone, PartialEq, Eq)]
+struct SplitName {
+    prefix: String,
+    index: u32,
+    count: u32,
+}
+
+impl SplitName {
+    fn of(file: &Path) -> Option<Self> {
+        let stem = file.file_name()?.to_str()?.strip_suffix(".gguf")?;
+        let (rest, count) = stem.rsplit_once("-of-")?;
+        let (prefix, index) = rest.rsplit_once('-')?;
+        let number = |digits: &str| -> Option<u32> {
+            let five = digits.len() == 5 && digits.bytes().all(|byte| byte.is_ascii_digit());
+            five.then(|| digits.parse().ok()).flatten()
+        };
+        let name = Self { prefix: prefix.to_owned(), index: number(index)?, count: number(count)? };
+        (1..=name.count).contains(&name.index).then_some(name)
+    }
+
+    fn part(&self, file: &Path, index: u32) -> PathBuf {
+        file.with_file_name(format!("{}-{index:05}-of-{:05}.gguf", self.prefix, self.count))
+    }
+}
+
+/// Asks the kernel for the files' pages, never far ahead of what has arrived, so that it can stop.
+fn read_ahead(files: &[PathBuf], stop: &CancellationToken) {
+    let opened: Vec<(File, u64)> = files
+        .iter()
+        .filter_map(|path| {
+            let file = File::open(path).ok()?;
+            let size = file.metadata().ok().filter(fs::Metadata::is_file)?.len();
+            Some((file, size))
+        })
+        .collect();
+    let wanted: u64 = opened.iter().map(|(_, size)| size).sum();
+    let available = fs::read_to_string("/proc/meminfo").ok().and_then(|text| available_bytes(&text));
+    if available.is_none_or(|available| wanted > available) {
+        tracing::debug!(wanted, ?available, "the model does not fit in free memory: it is not read ahead");
+        return;
+    }
+    for (file, size) in &opened {
+        let mut offset = 0;
+        while offset < *size && !stop.is_cancelled() {
+            if rustix::fs::fadvise(file, offset, NonZeroU64::new(CHUNK), Advice::WillNeed).is_err() {
+                return;
+            }
+            // One byte of the chunk before this: it is there once the disk has got that far.
+            if offset > 0 && file.read_at(&mut [0], offset - 1).is_err() {
+                return;
+            }
+            offset += CHUNK;
+        }
+    }
+}
+
+/// `MemAvailable` of `/proc/meminfo`, in bytes.
+fn available_bytes(meminfo: &str) -> Option<u64> {
+    let line = meminfo.lines().find_map(|line| line.strip_prefix("MemAvailable:"))?;
+    line.trim().strip_suffix(" kB")?.trim().parse::<u64>().ok()?.checked_mul(1024)
+}
+
+#[cfg(test)]
+mod tests {
+    use corral_testkit::TinyModel;
+    use corral_testkit::gguf::{not_a_gguf, truncated};
+
+    use super::*;
+    use crate::fixture;
+
+    fn spec(file: PathBuf) -> LaunchSpec {
+        LaunchSpec { file, ..fixture::spec() }
+    }
+
+    async fn failure(file: PathBuf) -> Error {
+        LocalModelFiles.check(&spec(file)).await.unwrap_err()
+    }
+
+    fn hint(error: &Error) -> String {
+        error.body().hint.unwrap_or_default()
+    }
+
+    #[tokio::test]
+    async fn a_whole_file_is_fine_and_a_broken_one_is_named() {
+        let dir = tempfile::tempdir().unwrap();
+        let [whole, cut, page] = ["whole.gguf", "cut.gguf", "page.gguf"].map(|name| dir.path().join(name));
+        TinyModel::new(1).write(&whole).unwrap();
+        truncated(&cut).unwrap();
+        not_a_gguf(&page).unwrap();
+        LocalModelFiles.check(&spec(whole.clone())).await.unwrap();
+        assert_eq!(failure(cut).await.code(), Code::ModelFileTruncated);
+        assert_eq!(failure(page.clone()).await.code(), Code::ModelFileInvalid);
+        assert_eq!(failure(dir.path().to_owned()).await.code(), Code::ModelFileInvalid);
+
+        let with_projector = LaunchSpec { mmproj: Some(page), ..spec(whole) };
+        assert_eq!(LocalModelFiles.check(&with_projector).await.unwrap_err().code(), Code::ModelFileInvalid);
+    }
+
+    #[tokio::test]
+    async fn a_missing_file_comes_with_the_names_that_are_there() {
+        let dir = tempfile::tempdir().unwrap();
+        for name in ["Qwen3-8B-Q4_K_M.gguf", "GLM-4.7-Flash-Q4_K_M.gguf", "a.gguf", "b.gguf", "notes.txt"] {
+            fs::write(dir.path().join(name), "").unwrap();
+        }
+        let error = failure(dir.path().join("GLM-4.7-Flash-Q4_K_S.gguf")).await;
+        assert_eq!(error.code(), Code::ModelFileMissing);
+        assert!(hint(&error).starts_with("the folder has `GLM-4.7-Flash-Q4_K_M.gguf`, "), "{error:?}");
+        assert!(!hint(&error).contains("notes"), "{error:?}");
+
+        let error = failure(dir.path().join("elsewhere/m.gguf")).await;
+        assert!(error.to_string().contains("nor is its folder"), "{error:?}");
+        std::os::unix::fs::symlink("/nowhere.gguf", dir.path().join("link.gguf")).unwrap();
+        assert!(failure(dir.path().join("link.gguf")).await.to_string().contains("is a link"));
+    }
+
+    #[tokio::test]
+    async fn each_part_is_checked() {
+        let dir = tempfile::tempdir().unwrap();
+        let part = |index: u32| dir.path().join(format!("m-0000{index}-of-00003.gguf"));
+        for index in 1..=2 {
+            TinyModel::new(1).write(part(index)).unwrap();
+        }
+        let error = failure(part(1)).await;
+        assert_eq!(error.code(), Code::ModelFileMissing);
+        assert!(error.to_string().contains("m-00003-of-00003"), "{error}");
+        truncated(part(3)).unwrap();
+        assert_eq!(failure(part(1)).await.code(), Code::ModelFileTruncated);
+        TinyModel::new(1).write(part(3)).unwrap();
+        LocalModelFiles.check(&spec(part(1))).await.unwrap();
+        let error = failure(part(2)).await;
+        assert!(hint(&error).contains("m-00001-of-00003.gguf"), "{error:?}");
+    }
+
+    #[test]
+    fn names_of_parts() {
+        for (name, parts_of) in [("m-00001-of-00002.gguf", 2), ("m-00002-of-00002.gguf", 1), ("m-1-of-2.gguf", 1)] {
+            assert_eq!(parts(Path::new(name)).len(), parts_of, "{name}");
+        }
+        assert_eq!(SplitName::of(Path::new("m-00003-of-00002.gguf")), None);
+        assert_eq!(SplitName::of(Path::new("m-+0001-of-00002.gguf")), None);
+    }
+
+    #[tokio::test]
+    async fn reading_ahead_ends_in_every_case() {
+        let dir = tempfile::tempdir().unwrap();
+        let file = dir.path().join("m.gguf");
+        TinyModel::padded(1, 30_000_000).write(&file).unwrap();
+        let job = Job::unwatched();
+        LocalModelFiles.prefetch(&spec(file.clone()), &job).await;
+        LocalModelFiles.prefetch(&spec(dir.path().join("missing.gguf")), &job).await;
+        job.cancelled.cancel();
+        LocalModelFiles.prefetch(&spec(file), &job).await;
+    }
+
+    #[test]
+    fn free_memory_is_read_from_meminfo() {
+        assert_eq!(available_bytes("MemTotal: 9 kB\nMemAvailable:   24 kB\n"), Some(24 * 1024));
+        assert_eq!(available_bytes("MemTotal: 9 kB\n"), None);
+    }
+}

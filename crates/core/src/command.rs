@@ -46,7 +46,7 @@ pub enum Command {
         reply: oneshot::Sender<Result<SwitchPlan>>,
     },
     /// A new reading of the catalog file.
-    Catalog(Reading),
+    Catalog(Box<Reading>),
     /// End: stop what runs, or leave it.
     Shutdown {
         /// Leave the model running; the next start of Corral adopts it.
@@ -177,7 +177,7 @@ impl ControllerHandle {
 
     /// Hands over a new reading of the catalog file.
     pub async fn catalog_read(&self, reading: Reading) -> Result<()> {
-        self.commands.send(Command::Catalog(reading)).await.map_err(|_| gone())
+        self.commands.send(Command::Catalog(Box::new(reading))).await.map_err(|_| gone())
     }
 
     /// Ends the controller.

@@ -5,6 +5,7 @@
 
 pub mod catalog;
 pub mod command;
+pub mod controller;
 pub mod error;
 pub mod gguf;
 pub mod id;

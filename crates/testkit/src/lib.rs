@@ -2,6 +2,7 @@
 
 #![allow(clippy::expect_used, clippy::unwrap_used, reason = "test code: a panic is how it fails")]
 
+pub mod fakes;
 pub mod gguf;
 pub mod home;
 pub mod wait;

@@ -1,0 +1,191 @@
+//! Carrying out what the lifecycle asks for. Each long one is a task whose result comes back as an event.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio_util::sync::CancellationToken;
+
+use super::{Controller, view};
+use crate::command::OperationResult;
+use crate::error::{Code, Error, Result};
+use crate::id::{ModelId, OperationId};
+use crate::launch::LaunchSpec;
+use crate::lifecycle::{Attempt, Effect, Event, Held};
+use crate::ports::{Ended, Endpoint, Instance, Job, Ports};
+use crate::snapshot::{Notice, NoticeLevel, OperationKind, OperationView};
+
+/// The first and the longest pause between two looks at whether requests still run.
+const DRAIN_PAUSES: (Duration, Duration) = (Duration::from_millis(25), Duration::from_millis(500));
+
+impl Controller {
+    pub(super) fn carry_out(&mut self, effects: Vec<Effect>) {
+        for effect in effects {
+            match effect {
+                Effect::Began(view) => self.ports.journal.began(&view),
+                Effect::Prepare { op, spec, reuse } => self.prepare(op, spec, reuse),
+                Effect::CancelPrepare(op) => self.cancel_operation(op),
+                Effect::Start(attempt, instance) => {
+                    self.spawn(
+                        move |ports| async move { Event::Started(attempt, ports.engine.start(&instance).await) },
+                    );
+                }
+                Effect::AwaitReady { attempt, op, held, endpoint } => self.await_ready(attempt, op, held, endpoint),
+                Effect::Drain(attempt, instance, endpoint) => self.drain(attempt, instance, endpoint),
+                Effect::CancelAttempt(attempt) => {
+                    if let Some(token) = self.attempts.remove(&attempt) {
+                        token.cancel();
+                    }
+                }
+                Effect::Stop(attempt, instance) => {
+                    self.spawn(move |ports| async move { Event::Stopped(attempt, ports.engine.stop(&instance).await) });
+                }
+                Effect::Discard(instance) => {
+                    let engine = self.ports.engine.clone();
+                    self.tasks.spawn(async move {
+                        if let Err(error) = engine.discard(&instance).await {
+                            tracing::warn!(instance = %instance.id, %error, "could not remove an instance");
+                        }
+                    });
+                }
+                Effect::Finish { operation, result } => self.finish(operation, result),
+                Effect::Want(model) => self.ports.journal.want(model.as_ref()),
+                Effect::Crashed(model, cause) => {
+                    let message = format!("{} stopped: {cause}", self.name_of(&model));
+                    self.notice(NoticeLevel::Error, message, Some(&cause));
+                }
+            }
+        }
+    }
+
+    fn spawn<F, Fut>(&self, work: F)
+    where
+        F: FnOnce(Ports) -> Fut,
+        Fut: Future<Output = Event> + Send + 'static,
+    {
+        let events = self.events.clone();
+        let work = work(self.ports.clone());
+        self.tasks.spawn(async move {
+            let _ = events.send(work.await);
+        });
+    }
+
+    fn job(&mut self, op: OperationId) -> Job {
+        let events = self.events.clone();
+        let token = self.operations.entry(op).or_default().clone();
+        let report = move |step, progress| {
+            let _ = events.send(Event::Progress { op, step, progress });
+        };
+        Job::new(report, token)
+    }
+
+    fn cancel_operation(&mut self, op: OperationId) {
+        if let Some(token) = self.operations.remove(&op) {
+            token.cancel();
+        }
+    }
+
+    fn prepare(&mut self, op: OperationId, spec: Arc<LaunchSpec>, reuse: Option<Instance>) {
+        let job = self.job(op);
+        let tasks = self.tasks.clone();
+        self.spawn(move |ports| async move {
+            let result = match ports.files.check(&spec).await {
+                Ok(()) => {
+                    let (files, ahead, until) = (ports.files.clone(), spec.clone(), job.clone());
+                    tasks.spawn(async move { files.prefetch(&ahead, &until).await });
+                    match reuse {
+                        Some(instance) => Ok(instance),
+                        None => ports.engine.prepare(&spec, &job).await,
+                    }
+                }
+                Err(error) => Err(error),
+            };
+            Event::Prepared { op, result }
+        });
+    }
+
+    /// A job that ends with the attempt. It reports progress as the operation's.
+    fn attempt_job(&mut self, attempt: Attempt, op: OperationId) -> Job {
+        let mut job = self.job(op);
+        job.cancelled = CancellationToken::new();
+        self.attempts.insert(attempt, job.cancelled.clone());
+        job
+    }
+
+    fn await_ready(&mut self, attempt: Attempt, op: OperationId, held: Held, endpoint: Endpoint) {
+        let job = self.attempt_job(attempt, op);
+        let (ports, events) = (self.ports.clone(), self.events.clone());
+        self.tasks.spawn(async move {
+            let result = ports.engine.await_ready(&held.instance, &endpoint, held.load_timeout, &job).await;
+            if !job.cancelled.is_cancelled() {
+                let _ = events.send(Event::Loaded(attempt, result));
+            }
+        });
+    }
+
+    fn drain(&mut self, attempt: Attempt, instance: Instance, endpoint: Endpoint) {
+        let token = CancellationToken::new();
+        self.attempts.insert(attempt, token.clone());
+        let bound = self.catalog.gateway.drain_timeout;
+        let (ports, events) = (self.ports.clone(), self.events.clone());
+        self.tasks.spawn(async move {
+            tokio::select! {
+                () = token.cancelled() => return,
+                () = ports.clock.sleep(bound) => {}
+                () = until_idle(&ports, &instance, &endpoint) => {}
+            }
+            let _ = events.send(Event::Drained(attempt));
+        });
+    }
+
+    fn finish(&mut self, operation: OperationView, result: Result<()>) {
+        self.cancel_operation(operation.id);
+        if self.lifecycle.operation().is_none() {
+            self.attempts.clear();
+        }
+        let at = self.ports.clock.now();
+        let seconds = at.duration_since(operation.started_at).as_secs_f64();
+        match &result {
+            Ok(()) => {
+                let message = match (operation.kind, &operation.from, &operation.to) {
+                    (OperationKind::Stop, Some(from), _) => format!("{} stopped", self.name_of(from)),
+                    (OperationKind::Stop, None, _) => "nothing was loaded".to_owned(),
+                    (_, Some(from), Some(to)) if from != to => {
+                        format!("switched from {} to {} in {seconds:.1} s", self.name_of(from), self.name_of(to))
+                    }
+                    (OperationKind::Restore, _, Some(to)) => format!("{} serves again", self.name_of(to)),
+                    (_, _, Some(to)) => format!("{} is ready after {seconds:.1} s", self.name_of(to)),
+                    (_, _, None) => "done".to_owned(),
+                };
+                self.notice(NoticeLevel::Info, message, None);
+            }
+            Err(error) if matches!(error.code(), Code::Superseded | Code::ShuttingDown) => {}
+            Err(error) => self.notice(NoticeLevel::Error, error.to_string(), Some(error)),
+        }
+        let error = result.as_ref().err().cloned();
+        self.ports.journal.ended(&Ended { operation: operation.clone(), at, error });
+        let Some(waiter) = self.waiters.remove(&operation.id) else { return };
+        let url = self.lifecycle.live().and_then(view::endpoint).map(|endpoint| endpoint.url.clone());
+        let OperationView { id, kind, from, to, started_at, .. } = operation;
+        let _ = waiter.send(result.map(|()| OperationResult { id, kind, from, to, started_at, ended_at: at, url }));
+    }
+
+    fn name_of(&self, model: &ModelId) -> String {
+        self.catalog.models.get(model).map_or_else(|| model.to_string(), |entry| entry.name.clone())
+    }
+
+    fn notice(&self, level: NoticeLevel, message: String, error: Option<&Error>) {
+        let notice = Notice { at: self.ports.clock.now(), level, message, error: error.map(Error::body) };
+        self.ports.notifier.notify(&notice);
+        // Nobody may be listening.
+        let _ = self.ends.notices.send(notice);
+    }
+}
+
+/// Returns once no request runs. An engine that cannot say is taken for idle: there is nothing to wait for.
+async fn until_idle(ports: &Ports, instance: &Instance, endpoint: &Endpoint) {
+    let (mut pause, longest) = DRAIN_PAUSES;
+    while ports.engine.busy(instance, endpoint).await.is_ok_and(|requests| requests > 0) {
+        ports.clock.sleep(pause).await;
+        pause = (pause * 2).min(longest);
+    }
+}

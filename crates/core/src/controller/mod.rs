@@ -1,0 +1,292 @@
+//! The one owner of the state: takes commands and events in turn, lets the [`Lifecycle`] decide, carries its effects
+//! out through the ports, and publishes one [`Snapshot`].
+
+mod effects;
+mod view;
+
+use std::collections::HashMap;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::sync::{mpsc, oneshot};
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+
+use crate::catalog::{Catalog, Reading};
+use crate::command::{self, Accepted, Command, ControllerEnds, ControllerHandle, OperationResult, SwitchPlan};
+use crate::error::{Code, Error, Result};
+use crate::id::{InstanceId, ModelId, OperationId};
+use crate::launch::LaunchSpec;
+use crate::lifecycle::{Attempt, Event, Lifecycle, Request, Stage};
+use crate::ports::{EngineEvent, Ports};
+use crate::snapshot::OperationKind;
+
+/// How long an adopted instance may take to load when the catalog no longer says.
+const DEFAULT_LOAD_TIMEOUT: Duration = Duration::from_mins(10);
+
+/// What the controller is told once.
+#[derive(Debug, Clone)]
+pub struct ControllerConfig {
+    /// Corral's version.
+    pub version: String,
+    /// The catalog file, for people to see.
+    pub catalog_path: PathBuf,
+}
+
+/// The actor. [`Controller::run`] ends when it was shut down.
+pub struct Controller {
+    config: ControllerConfig,
+    ports: Ports,
+    ends: ControllerEnds,
+    lifecycle: Lifecycle,
+    catalog: Arc<Catalog>,
+    problems: Vec<Error>,
+    events: mpsc::UnboundedSender<Event>,
+    results: mpsc::UnboundedReceiver<Event>,
+    waiters: HashMap<OperationId, oneshot::Sender<Result<OperationResult>>>,
+    /// Tells the long jobs of an operation that it has ended.
+    operations: HashMap<OperationId, CancellationToken>,
+    /// Tells the waits of an attempt that nobody needs them any more.
+    attempts: HashMap<Attempt, CancellationToken>,
+    /// The instance whose key is in the endpoint file, and the file.
+    published: Option<(InstanceId, Option<String>)>,
+    tasks: TaskTracker,
+    closing: Option<Closing>,
+}
+
+/// A shutdown under way.
+struct Closing {
+    keep: bool,
+    reply: oneshot::Sender<()>,
+}
+
+impl Controller {
+    /// A controller over these ports. Where the catalog cannot be read at all, `fallback` is in force until it can.
+    pub fn new(
+        config: ControllerConfig,
+        ports: Ports,
+        reading: Reading,
+        fallback: Catalog,
+    ) -> (ControllerHandle, Self) {
+        let catalog = Arc::new(reading.catalog.unwrap_or(fallback));
+        let (events, results) = mpsc::unbounded_channel();
+        let lifecycle = Lifecycle::new();
+        let snapshot = view::snapshot(&config, &lifecycle, &catalog, &reading.problems, None);
+        let (handle, ends) = command::channel(snapshot, Catalog::clone(&catalog));
+        let controller = Self {
+            config,
+            ports,
+            ends,
+            lifecycle,
+            catalog,
+            problems: reading.problems,
+            events,
+            results,
+            waiters: HashMap::new(),
+            operations: HashMap::new(),
+            attempts: HashMap::new(),
+            published: None,
+            tasks: TaskTracker::new(),
+            closing: None,
+        };
+        (handle, controller)
+    }
+
+    /// Takes over what the engine holds, then serves until it is shut down or every handle is gone.
+    pub async fn run(mut self) {
+        let mut engine_events = self.ports.engine.events();
+        let found = self.find().await;
+        self.apply(found);
+        loop {
+            tokio::select! {
+                command = self.ends.commands.recv() => match command {
+                    Some(command) => self.command(command),
+                    None => break,
+                },
+                Some(event) = self.results.recv() => self.apply(event),
+                Some(event) = engine_events.recv() => self.engine_event(event),
+            }
+            if self.closing.as_ref().is_some_and(|closing| closing.keep || self.lifecycle.is_at_rest()) {
+                break;
+            }
+        }
+        self.close().await;
+    }
+
+    fn command(&mut self, command: Command) {
+        match command {
+            Command::Start { model, reply } => {
+                let spec = model.map_or_else(|| self.usual_model(), |name| self.resolve(&name));
+                let accepted = spec.and_then(|spec| self.submit(OperationKind::Start, Some(spec), false));
+                let _ = reply.send(accepted);
+            }
+            Command::Stop { force, reply } => {
+                let _ = reply.send(self.submit(OperationKind::Stop, None, force));
+            }
+            Command::Switch { model, force, reply } => {
+                let accepted =
+                    self.resolve(&model).and_then(|spec| self.submit(OperationKind::Switch, Some(spec), force));
+                let _ = reply.send(accepted);
+            }
+            Command::DryRun { model, reply } => self.dry_run(&model, reply),
+            Command::Catalog(reading) => {
+                self.problems = reading.problems;
+                if let Some(catalog) = reading.catalog
+                    && catalog != *self.catalog
+                {
+                    self.catalog = Arc::new(catalog);
+                    self.ends.catalog.send_replace(self.catalog.clone());
+                }
+                self.publish();
+            }
+            Command::Shutdown { keep, reply } => {
+                self.closing = Some(Closing { keep, reply });
+                if keep {
+                    return;
+                }
+                if self.lifecycle.live().is_some() || self.lifecycle.operation().is_some() {
+                    let _ = self.request(OperationKind::Stop, None, true);
+                } else {
+                    self.ports.journal.want(None);
+                }
+            }
+        }
+    }
+
+    /// The model that a start without a name means.
+    fn usual_model(&self) -> Result<Arc<LaunchSpec>> {
+        let last = self.ports.journal.last_served();
+        let last = last.and_then(|id| self.catalog.models.get(&id));
+        let usual = last.or_else(|| self.catalog.models.values().next());
+        usual.map(|model| Arc::new(model.launch.clone())).ok_or_else(|| {
+            Error::new(Code::CatalogInvalid, "the catalog has no model that can be used")
+                .hint(format!("add one to {}; `corral check` says what is wrong", self.config.catalog_path.display()))
+        })
+    }
+
+    fn resolve(&self, name: &str) -> Result<Arc<LaunchSpec>> {
+        let (_, model) = self.catalog.resolve(name)?;
+        Ok(Arc::new(model.launch.clone()))
+    }
+
+    fn spec_of(&self, id: &ModelId) -> Option<Arc<LaunchSpec>> {
+        self.catalog.models.get(id).map(|model| Arc::new(model.launch.clone()))
+    }
+
+    fn submit(&mut self, kind: OperationKind, spec: Option<Arc<LaunchSpec>>, force: bool) -> Result<Accepted> {
+        if self.closing.is_some() {
+            return Err(Error::new(Code::ShuttingDown, "Corral is shutting down"));
+        }
+        self.request(kind, spec, force)
+    }
+
+    fn request(&mut self, kind: OperationKind, spec: Option<Arc<LaunchSpec>>, force: bool) -> Result<Accepted> {
+        let id = self.ports.clock.operation_id();
+        let at = self.ports.clock.now();
+        let effects = self.lifecycle.request(Request { id, kind, spec, force, at })?;
+        let began = effects.iter().find_map(|effect| match effect {
+            crate::lifecycle::Effect::Began(view) if view.id == id => Some(view.clone()),
+            _ => None,
+        });
+        let operation = began.ok_or_else(|| Error::new(Code::Internal, "an operation began without a trace"))?;
+        let (end_tx, end) = oneshot::channel();
+        self.waiters.insert(id, end_tx);
+        self.publish();
+        self.carry_out(effects);
+        Ok(Accepted { operation, end })
+    }
+
+    fn apply(&mut self, event: Event) {
+        let effects = self.lifecycle.apply(event);
+        // Published first: whoever is told that it ended must find that true.
+        self.publish();
+        self.carry_out(effects);
+    }
+
+    fn engine_event(&mut self, event: EngineEvent) {
+        match event {
+            EngineEvent::Exited { instance, at, cause } => self.apply(Event::Exited { instance, at, cause }),
+            EngineEvent::Lost { runtime, cause } => self.apply(Event::EngineLost { runtime, cause }),
+            EngineEvent::Back { .. } => {
+                let find = self.find();
+                let events = self.events.clone();
+                self.tasks.spawn(async move {
+                    let _ = events.send(find.await);
+                });
+            }
+        }
+    }
+
+    /// Asks the engine what it holds.
+    fn find(&self) -> impl Future<Output = Event> + Send + use<> {
+        let ports = self.ports.clone();
+        let wanted = ports.journal.wanted().and_then(|id| self.spec_of(&id));
+        let catalog = self.catalog.clone();
+        async move {
+            match ports.engine.owned().await {
+                Ok(owned) => {
+                    let bounded = owned.into_iter().map(|owned| {
+                        let model = catalog.models.get(&owned.instance.model);
+                        (owned, model.map_or(DEFAULT_LOAD_TIMEOUT, |model| model.launch.load_timeout))
+                    });
+                    let id = ports.clock.operation_id();
+                    Event::Found { owned: bounded.collect(), wanted, id, at: ports.clock.now() }
+                }
+                Err(cause) => Event::NotFound(cause),
+            }
+        }
+    }
+
+    fn dry_run(&self, name: &str, reply: oneshot::Sender<Result<SwitchPlan>>) {
+        let spec = match self.resolve(name) {
+            Ok(spec) => spec,
+            Err(error) => {
+                let _ = reply.send(Err(error));
+                return;
+            }
+        };
+        let live = self.lifecycle.live().and_then(|live| match &live.stage {
+            Stage::Ready(endpoint) => Some((live.held.instance.clone(), endpoint.clone())),
+            _ => None,
+        });
+        let ports = self.ports.clone();
+        self.tasks.spawn(async move {
+            let already_loaded =
+                live.as_ref().is_some_and(|(i, _)| i.model == spec.model && i.config_hash == spec.hash());
+            let requests_running = match &live {
+                Some((instance, endpoint)) => ports.engine.busy(instance, endpoint).await.unwrap_or(0),
+                None => 0,
+            };
+            let problem = ports.files.check(&spec).await.err().map(|error| error.body());
+            let from = live.map(|(instance, _)| instance.model);
+            let to = spec.model.clone();
+            let _ = reply.send(Ok(SwitchPlan { from, to, already_loaded, sessions: 0, requests_running, problem }));
+        });
+    }
+
+    /// The last things: callers answered, idle instances removed, results of what is under way awaited.
+    async fn close(mut self) {
+        let effects = self.lifecycle.abandon(&Error::new(Code::ShuttingDown, "Corral is shutting down"));
+        let keep = self.closing.as_ref().is_some_and(|closing| closing.keep);
+        let wanted = self.ports.journal.wanted();
+        self.carry_out(effects);
+        if keep {
+            // The model goes on; the next start finds it.
+            self.ports.journal.want(wanted.as_ref());
+        } else {
+            self.ports.endpoint_file.publish(None);
+        }
+        for instance in self.lifecycle.idle_instances() {
+            self.carry_out(vec![crate::lifecycle::Effect::Discard(instance)]);
+        }
+        for token in self.operations.values().chain(self.attempts.values()) {
+            token.cancel();
+        }
+        self.tasks.close();
+        self.tasks.wait().await;
+        if let Some(closing) = self.closing {
+            let _ = closing.reply.send(());
+        }
+    }
+}

@@ -1,0 +1,245 @@
+//! The controller over fakes of its ports: what callers and surfaces see.
+
+use std::collections::BTreeSet;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use corral_core::catalog::{Catalog, Surroundings};
+use corral_core::command::{Accepted, ControllerHandle, OperationResult};
+use corral_core::controller::{Controller, ControllerConfig};
+use corral_core::launch::Runtime;
+use corral_core::ports::{EngineEvent, Journal};
+use corral_core::snapshot::{Phase, Snapshot, Step};
+use corral_core::{Code, Error, Result};
+use corral_testkit::fakes::{FakeEngine, Memory, Verb, ports};
+
+const MODELS: &str = "schema = 1\n[models.a]\nfile = \"a.gguf\"\n[models.b]\nfile = \"b.gguf\"\naliases = [\"bee-*\"]\n\
+                      [models.c]\nfile = \"c.gguf\"\n";
+
+struct Bench {
+    engine: Arc<FakeEngine>,
+    memory: Arc<Memory>,
+    controller: ControllerHandle,
+}
+
+fn read(text: &str) -> corral_core::catalog::Reading {
+    let surroundings =
+        Surroundings { path: "models.toml".into(), home: PathBuf::from("/home/u"), models_dir: "/models".into() };
+    Catalog::read(text, &surroundings)
+}
+
+impl Bench {
+    fn new() -> Self {
+        Self::with(Arc::default(), Arc::default())
+    }
+
+    fn with(engine: Arc<FakeEngine>, memory: Arc<Memory>) -> Self {
+        let config = ControllerConfig { version: "1.2.3".into(), catalog_path: "models.toml".into() };
+        let fallback = read("schema = 1\n").catalog.expect("an empty catalog is fine");
+        let (handle, controller) = Controller::new(config, ports(&engine, &memory), read(MODELS), fallback);
+        tokio::spawn(controller.run());
+        Self { engine, memory, controller: handle }
+    }
+
+    async fn switch(&self, model: &str) -> Result<OperationResult> {
+        end(self.controller.switch(model.to_owned(), false).await).await
+    }
+
+    async fn until(&self, what: impl FnMut(&Arc<Snapshot>) -> bool) -> Arc<Snapshot> {
+        let mut watch = self.controller.watch_snapshot();
+        let waited = tokio::time::timeout(Duration::from_secs(10), watch.wait_for(what)).await;
+        waited.expect("it comes true within 10 s").expect("the controller runs").clone()
+    }
+}
+
+async fn end(accepted: Result<Accepted>) -> Result<OperationResult> {
+    let end = tokio::time::timeout(Duration::from_secs(10), accepted?.end).await;
+    end.expect("it ends within 10 s").expect("every caller is answered")
+}
+
+#[tokio::test]
+async fn a_switch_ends_in_a_snapshot_that_is_already_true() {
+    let bench = Bench::new();
+    let started = bench.switch("a").await.expect("a loads");
+    assert_eq!(started.to.expect("a model").as_str(), "a");
+    let switched = bench.switch("bee-large").await.expect("b loads");
+    assert_eq!(switched.from.expect("a model").as_str(), "a");
+    assert_eq!(switched.url.as_deref(), Some("http://127.0.0.1:41234"));
+    let snapshot = bench.controller.snapshot();
+    assert_eq!((snapshot.phase, snapshot.model.as_ref().map(|id| id.as_str())), (Phase::Ready, Some("b")));
+    let engine = snapshot.engine.as_ref().expect("an engine");
+    assert_eq!(engine.key_file.as_deref(), Some("/run/corral/api-key"));
+    assert_eq!(bench.memory.key().as_deref(), Some("key-2"));
+    assert_eq!(bench.memory.wanted().expect("a model").as_str(), "b");
+    assert!(bench.memory.notices()[1].starts_with("switched from a to b in "), "{:?}", bench.memory.notices());
+    assert_eq!(bench.engine.holds(), [("a".to_owned(), 'e'), ("b".to_owned(), 'r')]);
+}
+
+#[tokio::test]
+async fn a_missing_file_stops_nothing() {
+    let bench = Bench::new();
+    bench.switch("a").await.expect("a loads");
+    bench.engine.fail(Verb::Check, "b", Error::new(Code::ModelFileMissing, "b.gguf is not there"));
+    let error = bench.switch("b").await.expect_err("b is missing");
+    assert_eq!(error.code(), Code::ModelFileMissing);
+    assert_eq!(error.to_string(), "b.gguf is not there; `a` serves on");
+    assert!(!bench.engine.calls().contains(&"stop a".to_owned()));
+    assert_eq!(bench.controller.snapshot().error.as_ref().expect("shown").code, Code::ModelFileMissing);
+    bench.switch("a").await.expect("a still serves");
+    assert_eq!(bench.controller.snapshot().error, None, "cleared by what ends well");
+}
+
+#[tokio::test]
+async fn a_failed_load_is_rolled_back() {
+    let bench = Bench::new();
+    bench.switch("a").await.expect("a loads");
+    bench.engine.fail(Verb::AwaitReady, "b", Error::new(Code::LoadFailed, "exit code 1"));
+    let error = bench.switch("b").await.expect_err("b does not load");
+    assert_eq!(error.to_string(), "exit code 1; `a` serves again");
+    assert_eq!(bench.controller.snapshot().phase, Phase::Ready);
+    assert_eq!(bench.engine.holds(), [("a".to_owned(), 'r')]);
+}
+
+#[tokio::test]
+async fn unknown_names_are_refused_with_the_nearest() {
+    let bench = Bench::new();
+    let error = bench.switch("be").await.expect_err("no such model");
+    assert_eq!(error.code(), Code::UnknownModel);
+    assert!(bench.engine.calls().is_empty());
+}
+
+#[tokio::test]
+async fn fifty_callers_at_once_are_each_answered_and_the_last_one_wins() {
+    let bench = Bench::new();
+    let mut ends = Vec::new();
+    let mut ids = BTreeSet::new();
+    for number in 0..50 {
+        let model = ["a", "b", "c"][(number * 7 + number / 3) % 3];
+        let accepted = bench.controller.switch(model.to_owned(), false).await.expect("taken");
+        assert!(ids.insert(accepted.operation.id), "an id was used twice");
+        ends.push((model, accepted));
+    }
+    let last = ends.last().expect("fifty").0;
+    for (_, accepted) in ends {
+        match end(Ok(accepted)).await {
+            Ok(_) => {}
+            Err(error) => assert_eq!(error.code(), Code::Superseded),
+        }
+    }
+    let snapshot = bench.controller.snapshot();
+    assert_eq!(snapshot.model.as_ref().map(|id| id.as_str()), Some(last));
+    assert_eq!(bench.engine.holds().iter().filter(|(_, state)| *state == 'r').count(), 1);
+    let (began, ended) = bench.memory.operations();
+    assert_eq!(BTreeSet::from_iter(began), BTreeSet::from_iter(ended));
+}
+
+#[tokio::test]
+async fn running_requests_are_let_end_unless_forced() {
+    let bench = Bench::new();
+    bench.switch("a").await.expect("a loads");
+    bench.engine.set_busy(1);
+    let gentle = bench.controller.switch("b".into(), false).await.expect("taken");
+    let snapshot = bench.until(|snapshot| snapshot.phase == Phase::Draining).await;
+    assert_eq!(snapshot.operation.as_ref().map(|op| op.step), Some(Step::Drain));
+    assert!(!bench.engine.calls().contains(&"stop a".to_owned()));
+    bench.engine.set_busy(0);
+    end(Ok(gentle)).await.expect("b loads once a is idle");
+    bench.engine.set_busy(1);
+    end(bench.controller.switch("a".into(), true).await).await.expect("force does not wait");
+}
+
+#[tokio::test]
+async fn what_runs_already_is_adopted_and_what_was_wanted_is_brought_back() {
+    let engine = Arc::new(FakeEngine::default());
+    let memory = Arc::new(Memory::default());
+    let catalog = read(MODELS).catalog.expect("good");
+    let spec = &catalog.models.values().next().expect("a").launch;
+    let adopted = engine.put_running(spec);
+    let bench = Bench::with(engine.clone(), memory.clone());
+    let snapshot = bench.until(|snapshot| snapshot.phase == Phase::Ready).await;
+    assert_eq!(snapshot.engine.as_ref().expect("an engine").container_id, adopted.id);
+    assert!(!engine.calls().iter().any(|call| call.starts_with("start")), "{:?}", engine.calls());
+
+    let memory = Arc::new(Memory::default());
+    memory.want(Some(&spec.model));
+    let bench = Bench::with(Arc::default(), memory);
+    let snapshot = bench.until(|snapshot| snapshot.phase == Phase::Ready).await;
+    assert_eq!(snapshot.model.as_ref(), Some(&spec.model));
+}
+
+#[tokio::test]
+async fn a_crash_and_a_lost_engine_are_told_and_healed() {
+    let bench = Bench::new();
+    bench.switch("a").await.expect("a loads");
+    bench.engine.crash(Error::new(Code::ServerExited, "exit code 139"));
+    let snapshot = bench.until(|snapshot| snapshot.phase == Phase::Failed).await;
+    assert_eq!(snapshot.error.as_ref().expect("told").code, Code::ServerExited);
+    assert_eq!(bench.memory.key(), None, "a dead server's key is taken back");
+
+    bench.switch("b").await.expect("b loads");
+    let gone = Error::new(Code::EngineUnavailable, "Docker does not answer");
+    bench.engine.set_unavailable(Some(gone.clone()));
+    bench.engine.emit(EngineEvent::Lost { runtime: Runtime::Docker, cause: gone });
+    bench.until(|snapshot| snapshot.phase == Phase::Failed).await;
+    bench.engine.set_unavailable(None);
+    bench.engine.emit(EngineEvent::Back { runtime: Runtime::Docker });
+    let snapshot = bench.until(|snapshot| snapshot.phase == Phase::Ready).await;
+    assert_eq!(snapshot.model.as_ref().map(|id| id.as_str()), Some("b"));
+    assert_eq!(snapshot.error, None);
+}
+
+#[tokio::test]
+async fn a_new_catalog_is_in_force_at_once_and_a_broken_one_never() {
+    let bench = Bench::new();
+    bench.switch("a").await.expect("a loads");
+    let changed =
+        MODELS.replace("file = \"a.gguf\"", "file = \"a.gguf\"\nctx = 1024") + "[models.d]\nfile = \"d.gguf\"\n";
+    bench.controller.catalog_read(read(&changed)).await.expect("taken");
+    let snapshot = bench.until(|snapshot| snapshot.catalog.models == 4).await;
+    assert!(snapshot.engine.as_ref().expect("an engine").config_changed);
+    bench.switch("d").await.expect("the new model loads");
+    bench.controller.catalog_read(read("schema = 1\n[models")).await.expect("taken");
+    let snapshot = bench.until(|snapshot| !snapshot.catalog.problems.is_empty()).await;
+    assert_eq!(snapshot.catalog.models, 4, "the last good one stays");
+    bench.switch("c").await.expect("and is usable");
+}
+
+#[tokio::test]
+async fn shutting_down_stops_the_model_or_leaves_it() {
+    for keep in [false, true] {
+        let bench = Bench::new();
+        bench.switch("a").await.expect("a loads");
+        bench.switch("b").await.expect("b loads");
+        bench.controller.shut_down(keep).await.expect("it ends");
+        let expected: &[(String, char)] = if keep { &[("b".to_owned(), 'r')] } else { &[] };
+        assert_eq!(bench.engine.holds(), expected, "keep = {keep}");
+        assert_eq!(bench.memory.wanted().is_some(), keep);
+        assert_eq!(bench.switch("a").await.expect_err("it has ended").code(), Code::ShuttingDown);
+    }
+}
+
+#[tokio::test]
+async fn shutting_down_in_the_middle_of_a_switch_answers_its_caller() {
+    let bench = Bench::new();
+    bench.switch("a").await.expect("a loads");
+    bench.engine.hold(Verb::AwaitReady);
+    let accepted = bench.controller.switch("b".into(), false).await.expect("taken");
+    bench.until(|snapshot| snapshot.phase == Phase::Loading).await;
+    bench.controller.shut_down(false).await.expect("it ends");
+    assert_eq!(end(Ok(accepted)).await.expect_err("cut").code(), Code::Superseded);
+    assert!(bench.engine.holds().is_empty());
+}
+
+#[tokio::test]
+async fn a_dry_run_says_what_would_happen_and_does_nothing() {
+    let bench = Bench::new();
+    bench.switch("a").await.expect("a loads");
+    bench.engine.set_busy(2);
+    bench.engine.fail(Verb::Check, "b", Error::new(Code::ModelFileMissing, "b.gguf is not there"));
+    let plan = bench.controller.dry_run("b".into()).await.expect("a plan");
+    assert_eq!((plan.already_loaded, plan.requests_running), (false, 2));
+    assert_eq!(plan.problem.expect("told").code, Code::ModelFileMissing);
+    assert!(bench.controller.dry_run("a".into()).await.expect("a plan").already_loaded);
+    assert_eq!(bench.controller.snapshot().model.as_ref().map(|id| id.as_str()), Some("a"));
+}

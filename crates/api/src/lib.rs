@@ -1,1 +1,27 @@
-//! Under construction.
+//! The management API: what the tray, the command line and scripts ask of a running Corral over HTTP on loopback.
+//!
+//! [`router`] and [`openapi`] are both made from one table of routes, so neither can know a route the other does not.
+//! The document is assembled by hand from that table: `aide` was considered, but for the present axum and schemars it
+//! exists as an alpha only.
+
+mod body;
+mod control;
+pub mod dto;
+mod events;
+mod failure;
+mod guard;
+mod logs;
+mod metrics;
+mod models;
+mod openapi;
+mod read;
+mod router;
+mod routes;
+mod serve;
+mod suggest;
+
+pub use failure::status_of;
+pub use metrics::Metrics;
+pub use openapi::openapi;
+pub use router::{ApiState, router};
+pub use serve::serve;

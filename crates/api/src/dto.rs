@@ -1,0 +1,170 @@
+//! The bodies of requests and answers, for the server and for clients written in Rust.
+//!
+//! The snapshot, operations, log records and errors are the domain's own types.
+
+use corral_core::command::{OperationResult, SwitchPlan};
+use corral_core::snapshot::{OperationView, Phase};
+use corral_core::{ErrorBody, ModelId};
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+/// The body of every answer that is no success.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct ErrorAnswer {
+    /// What went wrong.
+    pub error: ErrorBody,
+}
+
+/// The answer of `GET /healthz`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct Health {
+    /// Always `ok`: a daemon that is not well does not answer.
+    pub status: String,
+    /// Corral's version.
+    pub version: String,
+}
+
+/// The body of `POST /start`.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema)]
+#[serde(default, deny_unknown_fields)]
+pub struct StartRequest {
+    /// An id or alias; none means the model used last, else the first of the catalog.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub model: Option<String>,
+    /// Answer when the operation has ended rather than when it has begun.
+    pub wait: bool,
+}
+
+/// The body of `POST /stop`.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema)]
+#[serde(default, deny_unknown_fields)]
+pub struct StopRequest {
+    /// Cut running requests rather than let them end.
+    pub force: bool,
+    /// Answer when the operation has ended rather than when it has begun.
+    pub wait: bool,
+}
+
+/// The body of `POST /switch`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct SwitchRequest {
+    /// An id or alias.
+    pub model: String,
+    /// Answer when the operation has ended rather than when it has begun.
+    #[serde(default)]
+    pub wait: bool,
+    /// Cut running requests rather than let them end.
+    #[serde(default)]
+    pub force: bool,
+    /// Say what would happen and do nothing; `wait` and `force` then mean nothing.
+    #[serde(default)]
+    pub dry_run: bool,
+}
+
+/// The answer to a start, stop or switch.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct OperationAnswer {
+    /// The operation as it began.
+    pub operation: OperationView,
+    /// How it ended, for a caller that waited.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub result: Option<OperationResult>,
+}
+
+/// The answer to a switch with `dry_run`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct PlanAnswer {
+    /// What the switch would do.
+    pub plan: SwitchPlan,
+}
+
+/// The answer of `GET /models`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct ModelList {
+    /// The usable models, in the order of the catalog.
+    pub models: Vec<ModelView>,
+}
+
+/// One model of the catalog.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct ModelView {
+    /// The model's key in the catalog.
+    pub id: ModelId,
+    /// The name people see.
+    pub name: String,
+    /// A sentence about it.
+    pub description: Option<String>,
+    /// The model file, absolute; of a split model the first part.
+    pub file: String,
+    /// The size of the model file in bytes, all parts of a split one together; none where a part is missing.
+    pub size_bytes: Option<u64>,
+    /// Context of the whole server in tokens, shared by the slots.
+    pub ctx: u32,
+    /// Number of slots.
+    pub parallel: u32,
+    /// What the model is doing.
+    pub state: ModelState,
+    /// Whether it fits into the memory there is; none where that is not known.
+    pub fit: Option<Fit>,
+    /// Other names clients may ask for.
+    pub aliases: Vec<String>,
+    /// Why it cannot be loaded, where that can be told from the file's name.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub problem: Option<ErrorBody>,
+}
+
+/// What a model is doing: the server's phase for the current model, else whether its file is there.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum ModelState {
+    /// Not loaded; the file is there.
+    Available,
+    /// Not loaded; the file is not there or cannot be looked at.
+    Missing,
+    /// The image is being pulled for it.
+    Pulling,
+    /// Its server is being created or started.
+    Starting,
+    /// It is being loaded.
+    Loading,
+    /// It answers.
+    Ready,
+    /// Its running requests are given time to end.
+    Draining,
+    /// Its server is being stopped.
+    Stopping,
+    /// It was to be loaded and could not be.
+    Failed,
+}
+
+impl ModelState {
+    /// The state of the model that a snapshot calls the current one; none where that says nothing of it.
+    pub fn of_phase(phase: Phase) -> Option<Self> {
+        match phase {
+            Phase::Stopped => None,
+            Phase::Pulling => Some(Self::Pulling),
+            Phase::Starting => Some(Self::Starting),
+            Phase::Loading => Some(Self::Loading),
+            Phase::Ready => Some(Self::Ready),
+            Phase::Draining => Some(Self::Draining),
+            Phase::Stopping => Some(Self::Stopping),
+            Phase::Failed => Some(Self::Failed),
+        }
+    }
+}
+
+/// Whether a model fits into the memory there is.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct Fit {
+    /// The verdict in one word.
+    pub verdict: String,
+    /// GPU memory it needs, in bytes.
+    pub vram_bytes: u64,
+    /// Host memory it needs, in bytes.
+    pub host_bytes: u64,
+    /// The context, in tokens, that the verdict holds for.
+    pub ctx: u32,
+    /// Why, one sentence.
+    pub reason: Option<String>,
+}

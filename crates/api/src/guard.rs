@@ -1,0 +1,175 @@
+//! Who may call: programs on this machine that hold the token, and no web page of another site.
+//!
+//! A page that resolves its own name to 127.0.0.1 still sends that name as `Host`, and a page of another site sends
+//! its `Origin`; both are refused before anything else is looked at.
+
+use std::net::{Ipv4Addr, Ipv6Addr};
+
+use corral_core::{Code, Error, Secret};
+use http::header::{AUTHORIZATION, HOST, ORIGIN};
+use http::{HeaderMap, HeaderValue, Uri};
+use subtle::ConstantTimeEq;
+
+use crate::suggest::quoted;
+
+/// Refuses a request that does not name this machine's loopback, in `Host` and in an absolute request target.
+pub(crate) fn check_host(uri: &Uri, headers: &HeaderMap) -> Result<(), Error> {
+    let refuse = |what: String| {
+        Err(Error::new(Code::ForbiddenHost, what).hint("ask for 127.0.0.1, [::1] or localhost, with or without a port"))
+    };
+    let Some(host) = only(headers, &HOST) else {
+        return refuse("the request has no `Host` header, or several".to_owned());
+    };
+    for name in [Some(text(host)), uri.authority().map(|authority| authority.as_str().to_owned())].into_iter().flatten()
+    {
+        if loopback(&name).is_none() {
+            return refuse(format!(
+                "the request is for the host {}, which is not this machine's loopback",
+                quoted(&name)
+            ));
+        }
+    }
+    Ok(())
+}
+
+/// Refuses a request that a web page of another site, or of another port, has caused.
+pub(crate) fn check_origin(headers: &HeaderMap, own_port: u16) -> Result<(), Error> {
+    if !headers.contains_key(ORIGIN) {
+        return Ok(());
+    }
+    let origin = only(headers, &ORIGIN).map(text).unwrap_or_default();
+    let port = origin.strip_prefix("http://").and_then(loopback);
+    if port == Some(own_port) {
+        return Ok(());
+    }
+    Err(Error::new(
+        Code::ForbiddenOrigin,
+        format!("the request comes from a page of {}, which is not Corral's own", quoted(&origin)),
+    )
+    .hint("web pages cannot use this API; programs send no `Origin` header"))
+}
+
+/// Refuses a request without the token. The comparison takes as long whatever is wrong with the one that was sent.
+pub(crate) fn check_token(headers: &HeaderMap, token: &Secret) -> Result<(), Error> {
+    let sent = only(headers, &AUTHORIZATION).map(HeaderValue::as_bytes).and_then(bearer);
+    let expected = token.expose().as_bytes();
+    // An empty token would let everybody in who sends an empty one.
+    let same = !expected.is_empty() && sent.is_some_and(|sent| bool::from(sent.ct_eq(expected)));
+    if same {
+        return Ok(());
+    }
+    let what = if headers.contains_key(AUTHORIZATION) { "the token is wrong" } else { "the request has no token" };
+    Err(Error::new(Code::Unauthorized, what)
+        .hint("send `Authorization: Bearer TOKEN`, with the token that Corral keeps in its runtime folder"))
+}
+
+/// The value of a header that must occur exactly once.
+fn only<'a>(headers: &'a HeaderMap, name: &http::HeaderName) -> Option<&'a HeaderValue> {
+    let mut values = headers.get_all(name).iter();
+    values.next().filter(|_| values.next().is_none())
+}
+
+fn text(value: &HeaderValue) -> String {
+    String::from_utf8_lossy(value.as_bytes()).into_owned()
+}
+
+fn bearer(value: &[u8]) -> Option<&[u8]> {
+    let (scheme, token) = value.split_at_checked(b"bearer ".len())?;
+    scheme.eq_ignore_ascii_case(b"bearer ").then_some(token)
+}
+
+/// The port of an authority that names the loopback, 80 unless it says; none for every other authority.
+fn loopback(authority: &str) -> Option<u16> {
+    let (is_loopback, port) = if let Some(rest) = authority.strip_prefix('[') {
+        let (address, port) = rest.split_once(']')?;
+        (address.parse() == Ok(Ipv6Addr::LOCALHOST), port)
+    } else {
+        let (name, port) = authority.split_at(authority.find(':').unwrap_or(authority.len()));
+        let is_loopback = name.parse::<Ipv4Addr>().is_ok_and(|address| address.is_loopback());
+        (is_loopback || name.eq_ignore_ascii_case("localhost"), port)
+    };
+    match port.strip_prefix(':') {
+        _ if !is_loopback => None,
+        None if port.is_empty() => Some(80),
+        // Parsing alone would take a sign.
+        Some(digits) if digits.bytes().all(|byte| byte.is_ascii_digit()) => digits.parse().ok(),
+        _ => None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn loopback_authorities() {
+        for good in ["127.0.0.1", "127.255.0.3", "localhost", "LocalHost", "[::1]", "[0:0:0:0:0:0:0:1]"] {
+            assert_eq!(loopback(good), Some(80), "{good}");
+            assert_eq!(loopback(&format!("{good}:8081")), Some(8081), "{good} with a port");
+        }
+    }
+
+    #[test]
+    fn everything_else_is_foreign() {
+        let bad = [
+            "",
+            ":",
+            ":80",
+            "evil.example",
+            "127.0.0.1.evil.example",
+            "localhost.evil",
+            "localhost.",
+            "127.0.0.1.",
+            "127.1",
+            "127.0.0.01",
+            "2130706433",
+            "0x7f000001",
+            "0.0.0.0",
+            "10.0.0.1",
+            "[::1].evil",
+            "[::1",
+            "::1",
+            "[::]",
+            "[::ffff:127.0.0.1]",
+            "[::1%25lo]",
+            "[127.0.0.1]",
+            "user@127.0.0.1",
+            "127.0.0.1:80@evil",
+            "127.0.0.1:",
+            "127.0.0.1:99999",
+            "127.0.0.1:+80",
+            "127.0.0.1: 80",
+            "127.0.0.1:80:80",
+            " 127.0.0.1",
+            "127.0.0.1,evil",
+            "127.0.0.1/",
+            "http://127.0.0.1",
+        ];
+        for bad in bad {
+            assert_eq!(loopback(bad), None, "{bad:?}");
+        }
+    }
+
+    #[test]
+    fn an_empty_token_lets_nobody_in() {
+        let mut headers = HeaderMap::new();
+        headers.insert(AUTHORIZATION, HeaderValue::from_static("Bearer "));
+        assert!(check_token(&headers, &Secret::new("")).is_err());
+        assert!(check_token(&HeaderMap::new(), &Secret::new("")).is_err());
+    }
+
+    #[test]
+    fn the_scheme_is_written_in_any_case_and_the_token_in_one() {
+        let token = Secret::new("Abc");
+        let check = |value: &'static str| {
+            let mut headers = HeaderMap::new();
+            headers.insert(AUTHORIZATION, HeaderValue::from_static(value));
+            check_token(&headers, &token).is_ok()
+        };
+        assert!(check("Bearer Abc"));
+        assert!(check("bearer Abc"));
+        for wrong in ["Bearer abc", "Bearer Abcd", "Bearer Ab", "Bearer", "Basic Abc", "Abc", "Bearer  Abc"] {
+            assert!(!check(wrong), "{wrong}");
+        }
+    }
+}

@@ -1,0 +1,128 @@
+//! The router, and what every request passes on its way.
+
+use std::ops::Deref;
+use std::panic::AssertUnwindSafe;
+use std::sync::Arc;
+
+use axum::Router;
+use axum::extract::{Request, State};
+use axum::middleware::{Next, from_fn_with_state};
+use axum::response::{IntoResponse, Response};
+use corral_core::command::ControllerHandle;
+use corral_core::log::LogBuffer;
+use corral_core::{Code, Error, Secret};
+use futures_util::FutureExt;
+use http::header::{ALLOW, CACHE_CONTROL, HeaderValue, X_CONTENT_TYPE_OPTIONS};
+use http::{Method, Uri};
+use tokio_util::sync::CancellationToken;
+
+use crate::failure::Failure;
+use crate::guard::{check_host, check_origin, check_token};
+use crate::metrics::Metrics;
+use crate::routes::{ROUTES, methods};
+use crate::suggest::{nearest, quoted};
+
+/// What the API speaks for.
+#[derive(Debug, Clone)]
+pub struct ApiState {
+    /// The one way to the controller.
+    pub controller: ControllerHandle,
+    /// `llama-server`'s log.
+    pub logs: Arc<LogBuffer>,
+    /// The token that every call but `GET /healthz` has to bear.
+    pub token: Secret,
+    /// Counters that outlive a request.
+    pub metrics: Arc<Metrics>,
+    /// Corral's version.
+    pub version: String,
+}
+
+/// What handlers share. Cheap to clone.
+#[derive(Clone)]
+pub(crate) struct Shared(Arc<Inner>);
+
+pub(crate) struct Inner {
+    api: ApiState,
+    /// The port that pages of Corral's own come from.
+    port: u16,
+    /// Ends streams and waiting callers.
+    pub(crate) shutdown: CancellationToken,
+}
+
+impl Deref for Shared {
+    type Target = Inner;
+    fn deref(&self) -> &Inner {
+        &self.0
+    }
+}
+
+impl Deref for Inner {
+    type Target = ApiState;
+    fn deref(&self) -> &ApiState {
+        &self.api
+    }
+}
+
+/// The routes, guarded. `port` is the one that is listened on, `shutdown` ends streams and callers that wait.
+pub fn router(state: ApiState, port: u16, shutdown: CancellationToken) -> Router {
+    let shared = Shared(Arc::new(Inner { api: state, port, shutdown }));
+    let mut router = Router::new();
+    for route in ROUTES {
+        let mut handler = (route.handler)();
+        if !route.open {
+            handler = handler.route_layer(from_fn_with_state(shared.clone(), with_token));
+        }
+        router = router.route(route.path, handler);
+    }
+    router
+        .method_not_allowed_fallback(wrong_method)
+        .fallback(unknown_route)
+        .layer(from_fn_with_state(shared.clone(), guarded))
+        .with_state(shared)
+}
+
+/// Everything passes here first: `Host` and `Origin` are checked, a panic becomes an answer.
+async fn guarded(State(shared): State<Shared>, request: Request, next: Next) -> Response {
+    let refused =
+        check_host(request.uri(), request.headers()).and_then(|()| check_origin(request.headers(), shared.port));
+    let mut response = match refused {
+        Err(error) => Failure::from(error).into_response(),
+        Ok(()) => AssertUnwindSafe(next.run(request)).catch_unwind().await.unwrap_or_else(|_| {
+            let defect = Error::new(Code::Internal, "the call failed because of a defect in Corral");
+            Failure::from(defect.hint("Corral's own log says where")).into_response()
+        }),
+    };
+    let headers = response.headers_mut();
+    headers.insert(X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
+    headers.entry(CACHE_CONTROL).or_insert(HeaderValue::from_static("no-store"));
+    response
+}
+
+async fn with_token(State(shared): State<Shared>, request: Request, next: Next) -> Response {
+    match check_token(request.headers(), &shared.token) {
+        Ok(()) => next.run(request).await,
+        Err(error) => Failure::from(error).into_response(),
+    }
+}
+
+async fn wrong_method(method: Method, uri: Uri) -> Response {
+    let allowed = methods(uri.path()).join(", ");
+    let message = format!("{} does not take {}", uri.path(), quoted(method.as_str()));
+    let error = Error::new(Code::MethodNotAllowed, message).hint(format!("it takes {allowed}"));
+    let mut response = Failure::from(error).into_response();
+    if let Ok(allowed) = HeaderValue::from_str(&allowed) {
+        response.headers_mut().insert(ALLOW, allowed);
+    }
+    response
+}
+
+async fn unknown_route(uri: Uri) -> Failure {
+    let meant = nearest(uri.path(), ROUTES.iter().map(|route| route.path));
+    let hint = meant.map_or_else(list_of_routes, |meant| format!("did you mean {meant}?"));
+    Error::new(Code::NotFound, format!("there is no route {}", quoted(uri.path()))).hint(hint).into()
+}
+
+fn list_of_routes() -> String {
+    let routes: Vec<String> = ROUTES.iter().map(|route| format!("{} {}", route.method, route.path)).collect();
+    format!("there are {}", routes.join(", "))
+}

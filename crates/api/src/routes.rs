@@ -1,0 +1,286 @@
+//! The one table of routes, from which the router, the answers for unknown routes and the `OpenAPI` document are made.
+
+use axum::routing::{MethodRouter, get, post};
+use corral_core::Code;
+use corral_core::log::LogRecord;
+use corral_core::snapshot::{Notice, Snapshot};
+use http::Method;
+use schemars::{JsonSchema, Schema, SchemaGenerator};
+
+use crate::dto::{Health, ModelList, OperationAnswer, PlanAnswer, StartRequest, StopRequest, SwitchRequest};
+use crate::router::Shared;
+use crate::{control, events, logs, metrics, models, openapi, read};
+
+/// Makes a reference to the schema of a type.
+pub(crate) type SchemaOf = fn(&mut SchemaGenerator) -> Schema;
+
+fn schema<T: JsonSchema>(schemas: &mut SchemaGenerator) -> Schema {
+    schemas.subschema_for::<T>()
+}
+
+/// One route.
+pub(crate) struct Route {
+    /// The method; `HEAD` comes with `GET`.
+    pub(crate) method: Method,
+    /// The path.
+    pub(crate) path: &'static str,
+    /// Its name in generated clients.
+    pub(crate) operation_id: &'static str,
+    /// What it does, one line.
+    pub(crate) summary: &'static str,
+    /// Whether it answers without a token.
+    pub(crate) open: bool,
+    /// What may stand behind the question mark.
+    pub(crate) query: &'static [Parameter],
+    /// The body it takes, if any.
+    pub(crate) request: Option<SchemaOf>,
+    /// The answers to a request that went well.
+    pub(crate) answers: &'static [Answer],
+    /// The codes it may fail with, besides those of every route.
+    pub(crate) codes: &'static [Code],
+    /// Makes the handler.
+    pub(crate) handler: fn() -> MethodRouter<Shared>,
+}
+
+/// A parameter behind the question mark.
+pub(crate) struct Parameter {
+    /// Its name.
+    pub(crate) name: &'static str,
+    /// What it does.
+    pub(crate) summary: &'static str,
+    /// The schema of its value.
+    pub(crate) schema: SchemaOf,
+}
+
+/// An answer to a request that went well.
+pub(crate) struct Answer {
+    /// The HTTP status.
+    pub(crate) status: u16,
+    /// When it is given.
+    pub(crate) summary: &'static str,
+    /// What the body is.
+    pub(crate) content: Content,
+}
+
+/// The body of an [`Answer`].
+pub(crate) enum Content {
+    /// One JSON value of one of these types.
+    Json(&'static [SchemaOf]),
+    /// A JSON object whose type another standard defines.
+    Object,
+    /// A stream of server-sent events: their names, and the types of their data.
+    Events(&'static [(&'static str, SchemaOf)]),
+    /// One JSON value of this type per line.
+    Lines(SchemaOf),
+    /// Plain text.
+    Text,
+}
+
+/// The codes that an operation may end with.
+const OPERATION: &[Code] = &[
+    Code::InvalidRequest,
+    Code::BodyTooLarge,
+    Code::AlreadyRunning,
+    Code::Superseded,
+    Code::ShuttingDown,
+    Code::UnknownModel,
+    Code::CatalogInvalid,
+    Code::ModelInvalid,
+    Code::ModelFileMissing,
+    Code::ModelFileTruncated,
+    Code::ModelFileInvalid,
+    Code::EngineUnavailable,
+    Code::EngineFailed,
+    Code::ImageMissing,
+    Code::BinaryMissing,
+    Code::GpuRuntimeMissing,
+    Code::PortTaken,
+    Code::LoadFailed,
+    Code::LoadTimeout,
+    Code::OutOfMemory,
+    Code::ServerExited,
+    Code::ServerKilled,
+    Code::StopFailed,
+    Code::Io,
+];
+
+const ACCEPTED: Answer =
+    Answer { status: 202, summary: "The operation has begun.", content: Content::Json(&[schema::<OperationAnswer>]) };
+
+const ENDED: Answer = Answer {
+    status: 200,
+    summary: "With `wait`: the operation has ended well.",
+    content: Content::Json(&[schema::<OperationAnswer>]),
+};
+
+/// A route that is read and takes nothing.
+const READ: Route = Route {
+    method: Method::GET,
+    path: "/",
+    operation_id: "",
+    summary: "",
+    open: false,
+    query: &[],
+    request: None,
+    answers: &[],
+    codes: &[],
+    handler: MethodRouter::new,
+};
+
+/// All routes, in the order of the document.
+pub(crate) const ROUTES: &[Route] = &[
+    Route {
+        path: "/healthz",
+        operation_id: "healthz",
+        summary: "Whether the daemon answers.",
+        open: true,
+        answers: &[Answer { status: 200, summary: "It does.", content: Content::Json(&[schema::<Health>]) }],
+        handler: || get(read::healthz),
+        ..READ
+    },
+    Route {
+        path: "/status",
+        operation_id: "status",
+        summary: "What runs, what is going on, and what is wrong.",
+        answers: &[Answer {
+            status: 200,
+            summary: "The present snapshot.",
+            content: Content::Json(&[schema::<Snapshot>]),
+        }],
+        handler: || get(read::status),
+        ..READ
+    },
+    Route {
+        path: "/models",
+        operation_id: "models",
+        summary: "The models of the catalog, and what each of them is doing.",
+        answers: &[Answer {
+            status: 200,
+            summary: "The models, in the order of the catalog.",
+            content: Content::Json(&[schema::<ModelList>]),
+        }],
+        handler: || get(models::models),
+        ..READ
+    },
+    Route {
+        method: Method::POST,
+        path: "/start",
+        operation_id: "start",
+        summary: "Load a model where none is.",
+        request: Some(schema::<StartRequest>),
+        answers: &[ENDED, ACCEPTED],
+        codes: OPERATION,
+        handler: || post(control::start),
+        ..READ
+    },
+    Route {
+        method: Method::POST,
+        path: "/stop",
+        operation_id: "stop",
+        summary: "Unload the model.",
+        request: Some(schema::<StopRequest>),
+        answers: &[ENDED, ACCEPTED],
+        codes: OPERATION,
+        handler: || post(control::stop),
+        ..READ
+    },
+    Route {
+        method: Method::POST,
+        path: "/switch",
+        operation_id: "switch",
+        summary: "Replace the loaded model, or load one where none is.",
+        request: Some(schema::<SwitchRequest>),
+        answers: &[
+            Answer {
+                status: 200,
+                summary: "With `wait`: the operation has ended well. With `dry_run`: what the switch would do.",
+                content: Content::Json(&[schema::<OperationAnswer>, schema::<PlanAnswer>]),
+            },
+            ACCEPTED,
+        ],
+        codes: OPERATION,
+        handler: || post(control::switch),
+        ..READ
+    },
+    Route {
+        path: "/events",
+        operation_id: "events",
+        summary: "What changes, as it changes: the present snapshot first.",
+        answers: &[Answer {
+            status: 200,
+            summary: "A stream that ends with the daemon. A slow reader misses snapshots, never the newest.",
+            content: Content::Events(&[("snapshot", schema::<Snapshot>), ("notice", schema::<Notice>)]),
+        }],
+        handler: || get(events::events),
+        ..READ
+    },
+    Route {
+        path: "/logs",
+        operation_id: "logs",
+        summary: "The last lines of `llama-server`'s log, and those to come.",
+        query: &[
+            Parameter {
+                name: "tail",
+                summary: "How many lines back to begin; 200 unless said.",
+                schema: schema::<usize>,
+            },
+            Parameter {
+                name: "follow",
+                summary: "`1` or `true`: go on with new lines as they come.",
+                schema: |_| schemars::json_schema!({ "type": "string", "enum": ["0", "1", "false", "true"] }),
+            },
+        ],
+        answers: &[Answer {
+            status: 200,
+            summary: "One record per line, oldest first.",
+            content: Content::Lines(schema::<LogRecord>),
+        }],
+        codes: &[Code::InvalidRequest],
+        handler: || get(logs::logs),
+        ..READ
+    },
+    Route {
+        path: "/metrics",
+        operation_id: "metrics",
+        summary: "Counters and gauges for Prometheus.",
+        answers: &[Answer { status: 200, summary: "The text format.", content: Content::Text }],
+        handler: || get(metrics::metrics),
+        ..READ
+    },
+    Route {
+        path: "/openapi.json",
+        operation_id: "openapi",
+        summary: "This description.",
+        answers: &[Answer { status: 200, summary: "An OpenAPI 3.1 document.", content: Content::Object }],
+        handler: || get(openapi::document),
+        ..READ
+    },
+];
+
+/// The methods that a path answers to; none where there is no such path.
+pub(crate) fn methods(path: &str) -> Vec<&'static str> {
+    let of_path = ROUTES.iter().filter(|route| route.path == path);
+    of_path
+        .flat_map(|route| if route.method == Method::GET { ["GET", "HEAD"].as_slice() } else { &["POST"] })
+        .copied()
+        .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::HashSet;
+
+    use super::*;
+
+    #[test]
+    fn the_table_is_sound() {
+        let names: HashSet<_> = ROUTES.iter().map(|route| route.operation_id).collect();
+        let routes: HashSet<_> = ROUTES.iter().map(|route| (&route.method, route.path)).collect();
+        assert_eq!((names.len(), routes.len()), (ROUTES.len(), ROUTES.len()), "every name and every route occurs once");
+        for route in ROUTES {
+            assert!(route.path.len() > 1 && !route.answers.is_empty(), "{} is filled in", route.path);
+            assert!(matches!(route.method, Method::GET | Method::POST), "`methods` knows {}", route.method);
+            assert_eq!(route.open, route.path == "/healthz", "{} needs the token", route.path);
+        }
+    }
+}

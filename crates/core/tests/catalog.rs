@@ -1,5 +1,7 @@
 //! What a good catalog means: defaults, merging, paths, names, and the catalog Corral comes with.
 
+#![allow(clippy::unwrap_used, reason = "in a test, what is missing has failed it")]
+
 use std::collections::BTreeSet;
 use std::fmt::Write as _;
 use std::path::{Path, PathBuf};
@@ -45,7 +47,7 @@ fn the_least_catalog_has_all_the_defaults() {
     let catalog = good("schema = 1");
     assert_eq!(catalog.server.gateway.to_string(), "127.0.0.1:8080");
     assert_eq!(catalog.server.management.to_string(), "127.0.0.1:8081");
-    assert_eq!(catalog.gateway.drain_timeout, Duration::from_secs(300));
+    assert_eq!(catalog.gateway.drain_timeout, Duration::from_mins(5));
     assert_eq!(catalog.engine.models_dir, Path::new("/data/models"));
     assert!(catalog.models.is_empty());
 
@@ -59,7 +61,7 @@ fn the_least_catalog_has_all_the_defaults() {
     assert_eq!(launch.binary, Path::new("llama-server"));
     assert_eq!(launch.file, Path::new("/data/models/m.gguf"));
     assert_eq!((launch.ctx, launch.parallel, launch.gpu, launch.gpu_layers), (65_536, 1, Gpu::Auto, None));
-    assert_eq!(launch.load_timeout, Duration::from_secs(600));
+    assert_eq!(launch.load_timeout, Duration::from_mins(10));
     assert_eq!((launch.mmproj, launch.cpu_moe, launch.jinja), (None, None, None));
 }
 
@@ -86,13 +88,20 @@ fn every_key_arrives() {
         load_timeout = "90s"
         keep_context = false
         jinja = true
-        sampling = { temperature = 1, top_p = 0.9, top_k = 20, min_p = 0.0, repeat_penalty = 1.05, presence_penalty = -1, frequency_penalty = 0.5 }
         args = ["--flash-attn", "on"]
+        [models.m.sampling]
+        temperature = 1
+        top_p = 0.9
+        top_k = 20
+        min_p = 0.0
+        repeat_penalty = 1.05
+        presence_penalty = -1
+        frequency_penalty = 0.5
     "#,
     );
     assert_eq!((model.name.as_str(), model.description.as_deref()), ("The Model", Some("does things")));
     assert_eq!(model.aliases.iter().map(|alias| alias.0.as_str()).collect::<Vec<_>>(), ["a", "b-*"]);
-    assert_eq!((model.idle_unload, model.keep_context), (Some(Duration::from_secs(5400)), false));
+    assert_eq!((model.idle_unload, model.keep_context), (Some(Duration::from_mins(90)), false));
     let launch = model.launch;
     assert_eq!(launch.mmproj.as_deref(), Some(Path::new("/elsewhere/mm.gguf")));
     assert_eq!((launch.ctx, launch.parallel), (4096, 4));
@@ -118,10 +127,7 @@ fn words_and_single_values_have_their_meaning() {
     assert_eq!(with("cpu_moe = true").launch.cpu_moe, Some(CpuMoe::All));
     assert_eq!(with("cpu_moe = 0").launch.cpu_moe, None);
     assert_eq!(with("override_tensor = \"a=CPU\"").launch.override_tensor, ["a=CPU"]);
-    assert_eq!(
-        with("idle_unload = \"250ms\"\n".replace("250ms", "1s250ms").as_str()).idle_unload,
-        Some(Duration::from_millis(1250))
-    );
+    assert_eq!(with("idle_unload = \"1s250ms\"").idle_unload, Some(Duration::from_millis(1250)));
 }
 
 #[test]
@@ -152,7 +158,7 @@ fn defaults_are_merged_under_every_model() {
     let plain = &catalog.models[0];
     assert_eq!(
         (plain.launch.ctx, plain.launch.cpu_moe, plain.idle_unload),
-        (8192, Some(CpuMoe::All), Some(Duration::from_secs(300)))
+        (8192, Some(CpuMoe::All), Some(Duration::from_mins(5)))
     );
     assert_eq!((plain.launch.args.as_slice(), plain.launch.image.as_str()), (["--x".to_owned()].as_slice(), "all:1"));
     let own = &catalog.models[1];
@@ -229,7 +235,8 @@ fn names_resolve_to_ids_then_aliases_then_the_longest_wildcard() {
 #[test]
 fn an_unknown_name_says_what_is_near() {
     let catalog = good(
-        "schema = 1\n[models.glm-flash]\nname = \"GLM Flash\"\nfile = \"a\"\naliases = [\"sonnet-*\"]\n[models.qwen3-coder]\nfile = \"b\"",
+        "schema = 1\n[models.glm-flash]\nname = \"GLM Flash\"\nfile = \"a\"\n\
+            aliases = [\"sonnet-*\"]\n[models.qwen3-coder]\nfile = \"b\"",
     );
     let hint = |name: &str| {
         let error = catalog.resolve(name).unwrap_err();
@@ -322,17 +329,16 @@ fn the_examples_of_the_schema_are_right() {
 fn ten_thousand_models_are_read_in_time() {
     let mut text = String::from("schema = 1\n[defaults]\nctx = 8192\nsampling = { temperature = 0.7 }\n");
     for index in 0..10_000 {
-        let _ = write!(
-            text,
-            "\n[models.m{index}]\nname = \"Model {index}\"\nfile = \"m{index}.gguf\"\naliases = [\"a{index}\", \"b{index}-*\"]\nsampling = {{ top_p = 0.9 }}\nargs = [\"--flash-attn\", \"on\"]\n"
-        );
+        write!(text, "\n[models.m{index}]\nname = \"Model {index}\"\nfile = \"m{index}.gguf\"\n").unwrap();
+        writeln!(text, "aliases = [\"a{index}\", \"b{index}-*\"]\nsampling = {{ top_p = 0.9 }}").unwrap();
+        writeln!(text, "args = [\"--flash-attn\", \"on\"]").unwrap();
     }
     let start = Instant::now();
     let catalog = good(&text);
     let taken = start.elapsed();
     assert_eq!(catalog.models.len(), 10_000);
     assert_eq!(catalog.resolve("b9999-x").unwrap().0.as_str(), "m9999");
-    // Quadratic work would take minutes; without optimisation, on a busy machine, this takes well below a second.
+    // Quadratic work would take minutes; without optimisation, on a busy machine, this takes half a second.
     assert!(taken < Duration::from_secs(5), "{taken:?}");
 }
 
@@ -346,7 +352,8 @@ fn fragments() -> impl Strategy<Value = String> {
         Just("[defaults]\n".to_owned()),
         Just("file = \"m.gguf\"\n".to_owned()),
         "(ctx|gpu|gpu_layers|cpu_moe|env|sampling|aliases|args|gateway|idle_unload|models|é|name|x) = ",
-        "(-?[0-9]{1,20}|\"[ -~é]{0,9}\"|true|[0-9]e999|inf|nan|1979-05-27|\\[\\]|\\{\\}|\\[0, \"a\"\\]|\\{ a = 1 \\})\n",
+        "(-?[0-9]{1,20}|\"[ \
+            -~é]{0,9}\"|true|[0-9]e999|inf|nan|1979-05-27|\\[\\]|\\{\\}|\\[0, \"a\"\\]|\\{ a = 1 \\})\n",
         "\\[+[a-z.\"]{0,6}\\]+\n",
         ".{0,6}",
     ];

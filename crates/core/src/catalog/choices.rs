@@ -6,7 +6,6 @@ use toml::de::DeValue;
 
 use super::owned;
 use super::reader::{Node, Reader, Setting};
-use super::suggest;
 use super::values::{self, Int};
 use crate::launch::{CpuMoe, Gpu, GpuLayers};
 
@@ -113,10 +112,7 @@ pub(super) struct CacheType(pub(super) String);
 
 impl Setting for CacheType {
     fn read(node: &Node<'_>, reader: &mut Reader<'_>) -> Option<Self> {
-        let mut expected = format!("one of {}", CACHE_TYPES.join(", "));
-        if let Some(meant) = node.get_ref().as_str().and_then(|text| suggest::nearest(text, CACHE_TYPES.into_iter())) {
-            expected = format!("{expected} (did you mean {meant}?)");
-        }
+        let expected = format!("one of {}", CACHE_TYPES.join(", "));
         let known = |text: &str| CACHE_TYPES.contains(&text);
         values::text(node, reader, known, &expected).map(|text| Self(text.to_owned()))
     }
@@ -207,7 +203,8 @@ impl Setting for Args {
             let arg = values::text(node, reader, |text| !text.contains('\0'), "a string")?;
             if let Some(instead) = owned::argument(arg) {
                 let flag = arg.split_once('=').map_or(arg, |(flag, _)| flag);
-                reader.problem_with(node.span().start, &format!("`{flag}` is not for `args`"), instead);
+                let what = format!("`{flag}` is not for `args`: {instead}");
+                reader.problem_with(node.span().start, &what, format!("take `{flag}` out of `args`"));
                 return None;
             }
             Some(arg.to_owned())
@@ -238,7 +235,8 @@ impl Setting for Env {
                     let hint = "letters, digits and `_`, the first no digit";
                     reader.problem_with(offset, "not a name of an environment variable", hint);
                 } else if let Some(instead) = owned::variable(name) {
-                    reader.problem_with(offset, &format!("`{name}` is not for `env`"), instead);
+                    let what = format!("not for `env`: {instead}");
+                    reader.problem_with(offset, &what, format!("take `{name}` out of `env`"));
                 }
                 let text = values::text(value, reader, |text| !text.contains('\0'), "a string");
                 env.extend(text.map(|text| (name.to_owned(), text.to_owned())));

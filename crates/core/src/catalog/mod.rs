@@ -66,7 +66,7 @@ pub struct Gateway {
 
 impl Default for Gateway {
     fn default() -> Self {
-        Self { drain_timeout: Duration::from_secs(300) }
+        Self { drain_timeout: Duration::from_mins(5) }
     }
 }
 

@@ -18,14 +18,14 @@ use crate::id::ModelId;
 use crate::launch::{LaunchSpec, Sampling};
 
 const CTX: u32 = 65_536;
-const LOAD_TIMEOUT: Duration = Duration::from_secs(600);
+const LOAD_TIMEOUT: Duration = Duration::from_mins(10);
 
 /// Reads a catalog; see [`Catalog::read`].
 pub(super) fn catalog(text: &str, surroundings: &Surroundings) -> Reading {
     let source = Source::new(text, surroundings.path.display().to_string());
     let (document, errors) = DeTable::parse_recoverable(text);
     if !errors.is_empty() {
-        return Reading { catalog: None, problems: syntax(&source, errors) };
+        return Reading { catalog: None, problems: syntax(&source, &errors) };
     }
     let mut reader = Reader::new(&source);
     let version = document.get_ref().get("schema");
@@ -45,7 +45,7 @@ pub(super) fn catalog(text: &str, surroundings: &Surroundings) -> Reading {
 }
 
 /// The mistakes of a text that is not TOML: the first of each line, and not endlessly many.
-fn syntax(source: &Source<'_>, errors: Vec<toml::de::Error>) -> Vec<Error> {
+fn syntax(source: &Source<'_>, errors: &[toml::de::Error]) -> Vec<Error> {
     let mut lines = HashSet::new();
     let mut problems = Vec::new();
     let mut errors: Vec<_> = errors.iter().map(|error| (error.span().map_or(0, |span| span.start), error)).collect();
@@ -76,7 +76,7 @@ fn resolve(root: Root, surroundings: &Surroundings, mut reader: Reader<'_>) -> R
         .filter(|entry| entry.sound)
         .filter_map(|entry| {
             let table = entry.table.merge(&defaults);
-            Some((entry.id.clone(), model(entry.id, table, &engine, &surroundings.home)?))
+            Some((entry.id.clone(), model(&entry.id, table, &engine, &surroundings.home)?))
         })
         .collect::<IndexMap<_, _>>();
     let gateway = gateway.map_or_else(Gateway::default, |timeout| Gateway { drain_timeout: timeout.0 });
@@ -142,7 +142,7 @@ fn check_aliases(entries: &mut [Entry], reader: &mut Reader<'_>) {
     reader.code = Code::CatalogInvalid;
 }
 
-fn model(id: ModelId, table: ModelTable, engine: &Engine, home: &Path) -> Option<Model> {
+fn model(id: &ModelId, table: ModelTable, engine: &Engine, home: &Path) -> Option<Model> {
     let below = |file: &super::values::FilePath| -> PathBuf { file.below(&engine.models_dir, home) };
     let launch = LaunchSpec {
         model: id.clone(),

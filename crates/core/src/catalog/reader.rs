@@ -1,5 +1,7 @@
 //! What reading a value needs: where it stands, what is expected of it, and where to put a complaint.
 
+use std::borrow::Cow;
+
 use serde_json::Value;
 use serde_spanned::Spanned;
 use toml::de::DeValue;
@@ -48,18 +50,20 @@ impl<'a> Reader<'a> {
 
     /// Does `work` one key further down.
     pub(super) fn under<T>(&mut self, key: &str, work: impl FnOnce(&mut Self) -> T) -> T {
-        let dot = if self.path.is_empty() { "" } else { "." };
-        self.within(&format!("{dot}{}", quoted(key)), work)
+        let length = self.path.len();
+        if length > 0 {
+            self.path.push('.');
+        }
+        self.path.push_str(&quoted(key));
+        let result = work(self);
+        self.path.truncate(length);
+        result
     }
 
     /// Does `work` at an element of an array.
     pub(super) fn item<T>(&mut self, index: usize, work: impl FnOnce(&mut Self) -> T) -> T {
-        self.within(&format!("[{index}]"), work)
-    }
-
-    fn within<T>(&mut self, step: &str, work: impl FnOnce(&mut Self) -> T) -> T {
         let length = self.path.len();
-        self.path.push_str(step);
+        self.path.push_str(&format!("[{index}]"));
         let result = work(self);
         self.path.truncate(length);
         result
@@ -95,10 +99,12 @@ impl<'a> Reader<'a> {
 }
 
 /// A key as it is written in TOML: in quotes where it needs them.
-pub(super) fn quoted(key: &str) -> String {
+pub(super) fn quoted(key: &str) -> Cow<'_, str> {
     let bare = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_');
-    let short = shorten(key, 80);
-    if !key.is_empty() && key.bytes().all(bare) { short } else { format!("\"{short}\"") }
+    if (1..=80).contains(&key.len()) && key.bytes().all(bare) {
+        return Cow::Borrowed(key);
+    }
+    Cow::Owned(format!("\"{}\"", shorten(key, 80)))
 }
 
 fn found(value: &DeValue<'_>) -> String {
@@ -108,6 +114,7 @@ fn found(value: &DeValue<'_>) -> String {
         DeValue::Float(number) => shorten(number.as_str(), 40),
         DeValue::Boolean(flag) => flag.to_string(),
         DeValue::Datetime(_) => "a date".to_owned(),
+        DeValue::Array(items) if items.is_empty() => "an empty array".to_owned(),
         DeValue::Array(_) => "an array".to_owned(),
         DeValue::Table(_) => "a table".to_owned(),
     }

@@ -234,10 +234,10 @@ fn entry(id: &str, offset: usize, node: &Node<'_>, reader: &mut Reader<'_>) -> O
     if split_by_a_dot(id, node, reader) {
         return None;
     }
-    reader.example = "file = \"model.gguf\"";
+    reader.example = "small = { file = \"small.gguf\" }";
     let table = ModelTable::read(node, reader)?;
     if table.file.is_none() && !node.get_ref().as_table().is_some_and(|keys| keys.contains_key("file")) {
-        reader.example = "file = \"model.gguf\"";
+        reader.example = "file = \"small.gguf\"";
         reader.under("file", |reader| reader.problem(offset, "missing: every model needs its file"));
     }
     Some(Entry { id: checked.ok()?, table, sound: reader.count() == before })

@@ -63,7 +63,7 @@ impl<'a> Reader<'a> {
     /// Does `work` at an element of an array.
     pub(super) fn item<T>(&mut self, index: usize, work: impl FnOnce(&mut Self) -> T) -> T {
         let length = self.path.len();
-        self.path.push_str(&format!("[{index}]"));
+        self.path.extend(["[", &index.to_string(), "]"]);
         let result = work(self);
         self.path.truncate(length);
         result

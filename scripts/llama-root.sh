@@ -18,9 +18,10 @@ if [[ "${1:-}" == --refresh ]]; then
 fi
 root="${1:-$CORRAL_CACHE/llama-root}"
 
+root="$(realpath -ms "$root")"
 mkdir -p "$(dirname "$root")"
-root="$(cd "$(dirname "$root")" && pwd)/$(basename "$root")"
-exec {lock}>"$root.lock"
+# One at a time.
+exec {lock}<"$(dirname "$root")"
 flock "$lock"
 
 if [[ -z "$refresh" && "$(head -n 1 "$root/identity" 2>/dev/null)" == "recipe $recipe" ]]; then
@@ -33,15 +34,17 @@ have apt-get || die "cannot fetch llama-server" "its packages come through apt-g
 [[ ! -e "$root" || -e "$root/identity" ]] ||
   die "$root is in the way" "it was not made by this script" "move it away, or name another folder"
 
-# The mirror this machine takes Debian from, be it written in the old format or the new.
+# The mirror this machine takes Debian from. Who publishes a source is known only once its lists were fetched; without
+# them the first source of this release that is not the security updates' is it.
 debian_mirror() {
   # shellcheck disable=SC2016 # apt-get fills these in
-  apt-get indextargets --format '$(COMPONENT) $(RELEASE) $(REPO_URI) $(LABEL)' 'Created-By: Packages' |
+  local targets=(apt-get indextargets --format '$(COMPONENT) $(RELEASE) $(REPO_URI) $(LABEL)' 'Created-By: Packages')
+  { "${targets[@]}" && "${targets[@]}" --no-release-info; } |
     awk -v release="$1" '
       $1 != "main" || $3 ~ /^cdrom:/ { next }
-      $4 == "Debian" && NF == 4 { print $3; found = 1; exit }
-      $2 == release && guess == "" { guess = $3 }
-      END { if (!found && guess != "") print guess }'
+      $4 == "Debian" && NF == 4 && known == "" { known = $3 }
+      $2 == release && $3 !~ /security/ && guess == "" { guess = $3 }
+      END { print known == "" ? guess : known }'
 }
 
 ID='' VERSION_CODENAME=''
@@ -55,6 +58,7 @@ if [[ -z "$mirror" && "$ID" == debian ]]; then
     "set CORRAL_DEBIAN_MIRROR to the address of one"
 fi
 
+# Signatures and hashes are checked, age is not: a mirror frozen some weeks ago serves as well.
 work="$(mktemp -d "$root.XXXXXX")"
 trap 'rm -rf "$work"' EXIT
 mkdir -p "$work"/{lists/partial,archives/partial,root}
@@ -66,7 +70,7 @@ apt=(
   -o Dir::Etc::preferences=/dev/null -o Dir::Etc::preferencesparts=/dev/null
   -o Acquire::Languages=none -o Acquire::IndexTargets::deb::DEP-11::DefaultEnabled=false
   -o Acquire::IndexTargets::deb::Contents-deb::DefaultEnabled=false
-  -o APT::Sandbox::User=root -o APT::Install-Recommends=false
+  -o Acquire::Check-Valid-Until=false -o APT::Sandbox::User=root -o APT::Install-Recommends=false
 )
 if [[ -n "$mirror" ]]; then
   [[ -r "$keyring" ]] || apt_install debian-archive-keyring

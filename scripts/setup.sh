@@ -9,7 +9,7 @@ packages=()
 need() {
   local package="$1"
   shift
-  "$@" >/dev/null 2>&1 || packages+=("$package")
+  "$@" >/dev/null 2>&1 || [[ " ${packages[*]} " == *" $package "* ]] || packages+=("$package")
 }
 
 c_headers() {

@@ -144,8 +144,8 @@ impl SplitName {
         let (rest, count) = stem.rsplit_once("-of-")?;
         let (prefix, index) = rest.rsplit_once('-')?;
         let number = |digits: &str| -> Option<u32> {
-            let five = digits.len() == 5 && digits.bytes().all(|byte| byte.is_ascii_digit());
-            five.then(|| digits.parse().ok()).flatten()
+            let padded = digits.len() == 5 && digits.bytes().all(|byte| byte.is_ascii_digit());
+            padded.then(|| digits.parse().ok()).flatten()
         };
         let name = Self { prefix: prefix.to_owned(), index: number(index)?, count: number(count)? };
         (1..=name.count).contains(&name.index).then_some(name)

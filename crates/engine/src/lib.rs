@@ -6,6 +6,7 @@ pub mod exit;
 pub mod files;
 pub mod health;
 pub mod logs;
+pub mod process;
 
 #[cfg(test)]
 mod fixture;

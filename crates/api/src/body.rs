@@ -72,12 +72,11 @@ fn too_large() -> Failure {
 }
 
 fn parse<T: DeserializeOwned + JsonSchema>(text: &[u8]) -> Result<T, Error> {
+    // Mistakes of form come before mistakes of content, whichever stands first.
+    serde_json::from_slice::<IgnoredAny>(text).map_err(|error| malformed(&error))?;
     // A struct would take an array of its fields' values too.
     if text.first() != Some(&b'{') {
-        return Err(match serde_json::from_slice::<IgnoredAny>(text) {
-            Ok(_) => invalid("the body is JSON, but no object".to_owned(), fields_of::<T>()),
-            Err(error) => malformed(&error),
-        });
+        return Err(invalid("the body is JSON, but no object".to_owned(), fields_of::<T>()));
     }
     let mut reader = serde_json::Deserializer::from_slice(text);
     let error = match serde_path_to_error::deserialize(&mut reader) {

@@ -126,3 +126,49 @@ fn list_of_routes() -> String {
     let routes: Vec<String> = ROUTES.iter().map(|route| format!("{} {}", route.method, route.path)).collect();
     format!("there are {}", routes.join(", "))
 }
+
+#[cfg(test)]
+mod tests {
+    use axum::body::Body;
+    use axum::routing::get;
+    use corral_core::catalog::Catalog;
+    use corral_core::command::channel;
+    use corral_core::snapshot::{CatalogView, Phase, Snapshot};
+    use tower::ServiceExt;
+
+    use super::*;
+
+    async fn broken() -> &'static str {
+        panic!("a defect")
+    }
+
+    #[tokio::test]
+    async fn a_panic_becomes_an_answer() {
+        let snapshot = Snapshot {
+            version: "0".to_owned(),
+            phase: Phase::Stopped,
+            model: None,
+            operation: None,
+            engine: None,
+            error: None,
+            gateway: None,
+            sessions: Vec::new(),
+            catalog: CatalogView::default(),
+        };
+        let api = ApiState {
+            controller: channel(snapshot, Catalog::default()).0,
+            logs: Arc::new(LogBuffer::new(1, 1)),
+            token: Secret::new("t"),
+            metrics: Arc::default(),
+            version: "0".to_owned(),
+        };
+        let shared = Shared(Arc::new(Inner { api, port: 1, shutdown: CancellationToken::new() }));
+        let app: Router = Router::new().route("/", get(broken)).layer(from_fn_with_state(shared, guarded));
+        let request = Request::get("/").header("Host", "localhost").body(Body::empty()).expect("a request");
+        let answer = app.oneshot(request).await.expect("an answer");
+        assert_eq!(answer.status(), 500);
+        let body = axum::body::to_bytes(answer.into_body(), 10_000).await.expect("a body");
+        let body: crate::dto::ErrorAnswer = serde_json::from_slice(&body).expect("an error");
+        assert_eq!(body.error.code, Code::Internal);
+    }
+}

@@ -1,0 +1,10 @@
+//! The management API over real sockets, on the real controller over fakes of its ports.
+
+#![expect(clippy::expect_used, reason = "a test that cannot go on ends")]
+
+mod bench;
+mod bodies;
+mod doors;
+mod operations;
+mod reads;
+mod streams;

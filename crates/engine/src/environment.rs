@@ -11,6 +11,13 @@ use corral_core::log::LogBuffer;
 pub struct Environment(BTreeMap<String, String>);
 
 impl Environment {
+    /// The variables of this process, as they are now. One that is not UTF-8 is left out.
+    pub fn from_process() -> Self {
+        std::env::vars_os()
+            .filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?)))
+            .collect()
+    }
+
     /// The value of a variable. One that is set to nothing counts as not set.
     pub fn get(&self, name: &str) -> Option<&str> {
         self.0.get(name).map(String::as_str).filter(|value| !value.is_empty())

@@ -14,7 +14,7 @@ use crate::environment::Environment;
 const USUAL_PATH: &str = "/usr/local/bin:/usr/bin:/bin";
 
 /// The program as an absolute or at least explicit path.
-pub(super) fn find(binary: &Path, env: &Environment) -> Result<PathBuf> {
+pub fn find(binary: &Path, env: &Environment) -> Result<PathBuf> {
     let shown = binary.display();
     if binary.components().count() > 1 {
         return if is_program(binary) {

@@ -35,6 +35,8 @@ mod identity;
 mod record;
 mod run;
 
+pub use binary::find as find_binary;
+
 use follow::Follower;
 use identity::Identity;
 use record::{Record, Records, RunRecord};

@@ -1,0 +1,47 @@
+//! `corral doctor`: what is there, what is missing, and the command that mends it.
+//!
+//! Looking (`look`) and judging (`judge`) are apart, so that every judgement can be tested without the thing itself.
+
+mod judge;
+mod look;
+
+use serde::{Deserialize, Serialize};
+
+use crate::Environment;
+
+/// How a finding is meant.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Status {
+    /// As it should be.
+    Ok,
+    /// Works, but.
+    Warning,
+    /// Has to be mended before a model can be loaded.
+    Problem,
+}
+
+/// One thing that was looked at.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Finding {
+    /// What was looked at, for instance `engine`.
+    pub check: String,
+    /// How it is.
+    pub status: Status,
+    /// What was found, one sentence.
+    pub message: String,
+    /// The command or step that mends it.
+    pub remedy: Option<String>,
+}
+
+/// Looks at everything that loading a model needs. Changes nothing.
+pub fn doctor(env: &Environment) -> Vec<Finding> {
+    match look::look(env) {
+        Ok(facts) => judge::judge(&facts),
+        Err(error) => {
+            let body = error.body();
+            let status = Status::Problem;
+            vec![Finding { check: "corral".to_owned(), status, message: body.message, remedy: body.hint }]
+        }
+    }
+}

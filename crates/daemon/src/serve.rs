@@ -1,0 +1,180 @@
+//! `corral serve`: everything wired together, from the first lock to the last answer.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use corral_api::{ApiState, Metrics};
+use corral_core::controller::{Controller, ControllerConfig};
+use corral_core::launch::Runtime;
+use corral_core::log::LogBuffer;
+use corral_core::ports::Ports;
+use corral_core::settings::OnQuit;
+use corral_core::{Code, Error, Result};
+use corral_engine::files::LocalModelFiles;
+use corral_engine::{EngineConfig, Engines, Environment};
+use corral_store::Store;
+use tokio::net::TcpListener;
+use tokio::signal::unix::{Signal, SignalKind, signal};
+use tokio_util::sync::CancellationToken;
+
+use crate::adapters::{CountedJournal, LoggedNotices, SystemClock};
+use crate::catalog_file::{self, ensure_catalog, read_catalog};
+use crate::paths::Paths;
+use crate::runtime_files::{DaemonFile, HomeLock, KeyFile, new_token, private_dir, remove};
+use crate::settings_file::read_settings;
+
+/// Bounds of `llama-server`'s log in memory: records, and bytes of text.
+const LOG_BOUNDS: (usize, usize) = (5_000, 1 << 20);
+
+/// How long the model may take to stop when Corral ends; the API's own grace comes on top and both stay below the
+/// 10 seconds that service supervisors usually give.
+const STOP_BOUND: Duration = Duration::from_secs(6);
+
+/// What `corral serve` can be told.
+pub struct ServeOptions {
+    /// Called once, when the management API answers.
+    pub on_ready: Box<dyn FnOnce(&Serving) + Send>,
+}
+
+/// Where a daemon serves.
+#[derive(Debug, Clone)]
+pub struct Serving {
+    /// The management API.
+    pub management: SocketAddr,
+    /// Its files.
+    pub paths: Paths,
+}
+
+/// Serves until SIGTERM, SIGINT or SIGHUP, then ends in order: callers answered, the model stopped or left as
+/// `settings.toml` says.
+pub fn serve(env: Environment, options: ServeOptions) -> Result<()> {
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(2)
+        // Blocking work is rare and small; idle threads would only hold memory.
+        .max_blocking_threads(8)
+        .thread_keep_alive(Duration::from_secs(2))
+        .thread_name("corral")
+        .enable_all()
+        .build()
+        .map_err(|error| Error::new(Code::Io, "cannot start the runtime").because(error))?;
+    let result = runtime.block_on(run(env, options));
+    // A blocking read on a stuck file system must not hold the program.
+    runtime.shutdown_timeout(Duration::from_millis(200));
+    result
+}
+
+async fn run(env: Environment, options: ServeOptions) -> Result<()> {
+    let mut signals = Signals::new()?;
+    let paths = Paths::resolve(&env)?;
+    for folder in [&paths.run_dir, &paths.state_dir, &paths.slots_dir, &paths.data_dir] {
+        private_dir(folder)?;
+    }
+    let _lock = HomeLock::take(&paths)?;
+    read_settings(&paths)?;
+    if ensure_catalog(&paths)? {
+        tracing::info!("made {} with examples: edit it to name your models", paths.catalog.display());
+    }
+    let reading = read_catalog(&paths);
+    for problem in &reading.problems {
+        tracing::warn!("{problem}");
+    }
+    let fallback = corral_core::catalog::Catalog::default();
+    let in_force = reading.catalog.as_ref().unwrap_or(&fallback);
+    let server = in_force.server.clone();
+    let listener = bind(server.management, &paths).await?;
+    let management =
+        listener.local_addr().map_err(|e| Error::new(Code::Io, "the management port has no address").because(e))?;
+
+    let version = env!("CARGO_PKG_VERSION").to_owned();
+    let logs = Arc::new(LogBuffer::new(LOG_BOUNDS.0, LOG_BOUNDS.1));
+    let metrics = Arc::new(Metrics::new());
+    let engine_config = EngineConfig {
+        home_id: paths.home_id(),
+        slots_dir: paths.slots_dir.clone(),
+        state_dir: paths.state_dir.clone(),
+        run_dir: paths.run_dir.clone(),
+        env,
+        logs: logs.clone(),
+        version: version.clone(),
+    };
+    let engines = Engines::new(&engine_config, catalog_file::uses(in_force, Runtime::Docker));
+    let ports = Ports {
+        engine: Arc::new(engines.clone()),
+        files: Arc::new(LocalModelFiles),
+        journal: Arc::new(CountedJournal { store: Store::open(&paths.database)?, metrics: metrics.clone() }),
+        notifier: Arc::new(LoggedNotices),
+        endpoint_file: Arc::new(KeyFile::new(paths.clone())),
+        clock: Arc::new(SystemClock),
+    };
+    let config = ControllerConfig { version: version.clone(), catalog_path: paths.catalog.clone() };
+    let (handle, controller) = Controller::new(config, ports, reading, fallback);
+    let token = new_token(&paths)?;
+    DaemonFile { pid: std::process::id(), management, version: version.clone() }.write(&paths)?;
+
+    let actor = tokio::spawn(controller.run());
+    let watcher = tokio::spawn(catalog_file::watch(paths.clone(), server, handle.clone(), engines));
+    let end = CancellationToken::new();
+    let state = ApiState { controller: handle.clone(), logs, token, metrics, version };
+    let api = tokio::spawn(corral_api::serve(listener, state, end.clone()));
+    (options.on_ready)(&Serving { management, paths: paths.clone() });
+
+    signals.wait().await;
+    // Read now: the setting may have changed since the start.
+    let keep = read_settings(&paths).unwrap_or_default().on_quit == OnQuit::Keep;
+    tracing::info!("ending; the model is {}", if keep { "left running" } else { "stopped" });
+    watcher.abort();
+    let stopped = tokio::time::timeout(STOP_BOUND, async {
+        let answered = handle.shut_down(keep).await;
+        let _ = actor.await;
+        answered
+    });
+    tokio::select! {
+        stopped = stopped => match stopped {
+            Ok(Ok(())) => {}
+            Ok(Err(error)) => tracing::warn!(%error, "the controller had ended already"),
+            Err(_) => tracing::warn!("the model did not stop in time; the next start of Corral takes it over"),
+        },
+        () = signals.wait() => tracing::warn!("told to end a second time: ending at once"),
+    }
+    end.cancel();
+    let api_end = api.await.map_err(|error| Error::new(Code::Internal, "the API ended badly").because(error))?;
+    remove(&paths.daemon_file);
+    remove(&paths.token);
+    api_end
+}
+
+async fn bind(address: SocketAddr, paths: &Paths) -> Result<TcpListener> {
+    TcpListener::bind(address).await.map_err(|error| {
+        let taken = error.kind() == std::io::ErrorKind::AddrInUse;
+        Error::new(
+            if taken { Code::PortTaken } else { Code::Io },
+            format!("cannot serve the management API on {address}"),
+        )
+        .because(error)
+        .hint(format!(
+            "`ss -ltnp 'sport = :{}'` shows who has the port; `[server] management` in {} names another",
+            address.port(),
+            paths.catalog.display()
+        ))
+    })
+}
+
+/// The signals that end the program.
+struct Signals([Signal; 3]);
+
+impl Signals {
+    fn new() -> Result<Self> {
+        let on = |kind| signal(kind).map_err(|e| Error::new(Code::Io, "cannot listen for signals").because(e));
+        Ok(Self([on(SignalKind::terminate())?, on(SignalKind::interrupt())?, on(SignalKind::hangup())?]))
+    }
+
+    async fn wait(&mut self) {
+        let [terminate, interrupt, hang_up] = &mut self.0;
+        tokio::select! {
+            _ = terminate.recv() => {}
+            _ = interrupt.recv() => {}
+            _ = hang_up.recv() => {}
+        }
+    }
+}

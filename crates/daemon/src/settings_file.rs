@@ -1,0 +1,47 @@
+//! Reading `settings.toml`.
+
+use std::io;
+
+use corral_core::settings::Settings;
+use corral_core::{Code, Error, Result};
+
+use crate::paths::Paths;
+
+/// The settings; the defaults where there is no file.
+pub fn read_settings(paths: &Paths) -> Result<Settings> {
+    let path = paths.settings.display();
+    let text = match std::fs::read_to_string(&paths.settings) {
+        Ok(text) => text,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Settings::default()),
+        Err(error) => return Err(Error::new(Code::Io, format!("cannot read {path}")).because(error)),
+    };
+    toml::from_str(&text).map_err(|error| {
+        let line = error.span().map_or(1, |span| text[..span.start].matches('\n').count() + 1);
+        Error::new(Code::CatalogInvalid, format!("{path}:{line}: {}", error.message()))
+            .hint("mend the line, or remove the file to have the defaults")
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use corral_core::settings::OnQuit;
+
+    use super::*;
+
+    #[test]
+    fn settings_are_read_and_mistakes_name_their_line() {
+        let folder = tempfile::tempdir().unwrap();
+        let home = folder.path().display().to_string();
+        let paths = Paths::resolve(&[("CORRAL_HOME", home)].into_iter().collect()).unwrap();
+        std::fs::create_dir_all(&paths.config_dir).unwrap();
+        assert_eq!(read_settings(&paths).unwrap(), Settings::default());
+        std::fs::write(&paths.settings, "on_quit = \"keep\"\n").unwrap();
+        assert_eq!(read_settings(&paths).unwrap().on_quit, OnQuit::Keep);
+        for (text, said) in [("# a\non_quit = \"never\"\n", "never"), ("# a\non_qiut = \"keep\"\n", "on_qiut")] {
+            std::fs::write(&paths.settings, text).unwrap();
+            let error = read_settings(&paths).unwrap_err();
+            assert_eq!(error.code(), Code::CatalogInvalid);
+            assert!(error.to_string().contains("settings.toml:2: ") && error.to_string().contains(said), "{error}");
+        }
+    }
+}

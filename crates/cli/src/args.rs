@@ -1,0 +1,178 @@
+//! What can stand behind `corral`.
+
+use std::path::PathBuf;
+
+use clap::{Args, Parser, Subcommand, ValueHint};
+use clap_complete::Shell;
+
+const FIRST_STEPS: &str = "\
+First steps:
+  corral doctor          what is missing on this machine, and the commands that mend it
+  corral serve           run Corral, in a terminal of its own; ^C ends it
+  corral list            the models of your catalog
+  corral switch MODEL    load a model, in place of the one that is loaded
+
+Your models stand in models.toml; `corral check` says where that is and whether it is right.
+Exit codes: 0 done, 1 failed, 2 wrong usage, 69 no daemon or engine answers, 78 bad configuration.";
+
+const WAITING: &str = "Waits until the model answers, unless --no-wait is given. ^C ends the waiting only: the \
+operation goes on, and `corral status` shows it.";
+
+/// Start, stop and switch the language models on your own GPU.
+#[derive(Debug, Parser)]
+#[command(name = "corral", version, after_help = FIRST_STEPS, arg_required_else_help = true, max_term_width = 100)]
+pub(crate) struct Cli {
+    #[command(subcommand)]
+    pub(crate) command: Command,
+    /// Print JSON, for programs: results and errors alike, on stdout
+    #[arg(long, global = true)]
+    pub(crate) json: bool,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum Command {
+    /// Run Corral in this terminal until ^C; the other commands talk to it
+    ///
+    /// The log goes to stderr. The variable `CORRAL_LOG`, or `RUST_LOG`, says how much of it: error, warn, info or debug,
+    /// or one for each part as in `warn,corral_engine=debug`.
+    Serve(ServeArgs),
+    /// Show the models of the catalog, and what each of them is doing
+    ///
+    /// Works without a daemon too: the catalog is read then, and states are not known.
+    List,
+    /// Show what is loaded, what is going on, and what is wrong
+    Status,
+    /// Load a model where none is loaded
+    #[command(after_help = WAITING)]
+    Start(StartArgs),
+    /// Unload the model
+    #[command(after_help = "Requests that run are let end first, for as long as `drain_timeout` of the catalog says; \
+--force cuts them. ^C ends the waiting only: the operation goes on, and `corral status` shows it.")]
+    Stop(StopArgs),
+    /// Load a model in place of the one that is loaded
+    #[command(after_help = "Waits until the model answers, unless --no-wait is given. ^C ends the waiting only: the \
+operation goes on, and `corral status` shows it. If the new model cannot be loaded, the old one is brought back.
+
+Examples:
+  corral switch glm-4-7-flash
+  corral switch glm --dry-run     whom it would hit, and whether it can be done")]
+    Switch(SwitchArgs),
+    /// Show the log of llama-server
+    #[command(after_help = "\
+Examples:
+  corral logs -n 20
+  corral logs -f --json | jq -r .msg")]
+    Logs(LogsArgs),
+    /// Say whether a catalog is right, and if not, where and why
+    ///
+    /// Needs no daemon. Looks at the model files too: is each there, and whole?
+    #[command(after_help = "Ends with exit code 78 where something is wrong.")]
+    Check(CheckArgs),
+    /// Print the JSON Schema of models.toml, for editors
+    #[command(after_help = "\
+Examples:
+  corral schema >models.schema.json
+  corral schema --openapi >openapi.json")]
+    Schema(SchemaArgs),
+    /// Say what is missing on this machine, and the commands that mend it
+    #[command(after_help = "Changes nothing. Ends with exit code 1 where something has to be mended.")]
+    Doctor,
+    /// Print a script that lets your shell complete corral's commands
+    #[command(after_help = "\
+Examples:
+  corral completions bash >~/.local/share/bash-completion/completions/corral
+  corral completions zsh  >~/.zfunc/_corral
+  corral completions fish >~/.config/fish/completions/corral.fish")]
+    Completions(CompletionsArgs),
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct ServeArgs {
+    /// Say nothing but warnings and errors
+    #[arg(short, long)]
+    pub(crate) quiet: bool,
+}
+
+/// What start, stop and switch have in common.
+#[derive(Debug, Args)]
+pub(crate) struct WaitArgs {
+    /// Come back as soon as the operation has begun
+    #[arg(long)]
+    pub(crate) no_wait: bool,
+    /// Print each step on a line of its own, on stderr
+    #[arg(short, long)]
+    pub(crate) verbose: bool,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct StartArgs {
+    /// An id or alias; the model used last if none is given, else the first of the catalog
+    pub(crate) model: Option<String>,
+    #[command(flatten)]
+    pub(crate) wait: WaitArgs,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct StopArgs {
+    /// Cut running requests rather than let them end
+    #[arg(short, long)]
+    pub(crate) force: bool,
+    #[command(flatten)]
+    pub(crate) wait: WaitArgs,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct SwitchArgs {
+    /// An id or alias; `corral list` shows them
+    pub(crate) model: String,
+    /// Cut running requests rather than let them end
+    #[arg(short, long)]
+    pub(crate) force: bool,
+    /// Say what would happen, and do nothing
+    #[arg(long, conflicts_with_all = ["force", "no_wait", "verbose"])]
+    pub(crate) dry_run: bool,
+    #[command(flatten)]
+    pub(crate) wait: WaitArgs,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct LogsArgs {
+    /// How many lines back to begin
+    #[arg(short = 'n', long, value_name = "N", default_value_t = 200)]
+    pub(crate) tail: usize,
+    /// Go on with new lines as they come, until ^C
+    #[arg(short, long)]
+    pub(crate) follow: bool,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct CheckArgs {
+    /// The catalog to check; yours if none is given
+    #[arg(value_hint = ValueHint::FilePath)]
+    pub(crate) file: Option<PathBuf>,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct SchemaArgs {
+    /// Print the OpenAPI document of the management API instead
+    #[arg(long)]
+    pub(crate) openapi: bool,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct CompletionsArgs {
+    /// Your shell
+    pub(crate) shell: Shell,
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory;
+
+    use super::Cli;
+
+    #[test]
+    fn the_commands_are_sound() {
+        Cli::command().debug_assert();
+    }
+}

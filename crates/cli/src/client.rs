@@ -1,0 +1,151 @@
+//! The management API, from a client's side.
+
+use std::io::{self, BufRead, BufReader};
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use corral_api::dto::ErrorAnswer;
+use corral_core::{Code, Error, Result, Secret};
+use corral_daemon::{DaemonFile, Environment, Paths, read_token};
+use serde::de::DeserializeOwned;
+use serde::{Deserialize, Serialize};
+use ureq::Agent;
+use ureq::http::{Response, StatusCode};
+
+const START_IT: &str = "start it with `corral serve`";
+
+/// How long the daemon, on this machine, may take to take a connection.
+const CONNECT: Duration = Duration::from_secs(2);
+
+/// How long an answer may take that waits for nothing but a sleeping disk.
+const ANSWER: Duration = Duration::from_secs(30);
+
+/// How long to wait for an answer.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Patience {
+    /// As long as an answer takes that is there already.
+    Short,
+    /// As long as the operation takes.
+    Endless,
+}
+
+/// Talks to the daemon of this home. Cheap to clone.
+#[derive(Debug, Clone)]
+pub(crate) struct Client {
+    agent: Agent,
+    address: SocketAddr,
+    token: Secret,
+}
+
+impl Client {
+    /// A client of the daemon that runs for this home. [`Code::DaemonUnavailable`] where none says that it does.
+    pub(crate) fn of_home(env: &Environment) -> Result<Self> {
+        let paths = Paths::resolve(env)?;
+        let daemon = DaemonFile::read(&paths).ok_or_else(|| {
+            let message = format!("no Corral daemon runs (there is no {})", paths.daemon_file.display());
+            Error::new(Code::DaemonUnavailable, message).hint(START_IT)
+        })?;
+        let config = Agent::config_builder()
+            // Without these the token could travel to a proxy, or to wherever an answer points.
+            .proxy(None)
+            .max_redirects(0)
+            .max_redirects_will_error(false)
+            .http_status_as_error(false)
+            .timeout_connect(Some(CONNECT))
+            .user_agent(concat!("corral/", env!("CARGO_PKG_VERSION")))
+            .build();
+        Ok(Self { agent: config.into(), address: daemon.management, token: read_token(&paths)? })
+    }
+
+    /// The body of the answer to a `GET`.
+    pub(crate) fn get(&self, path: &str) -> Result<Vec<u8>> {
+        let request = self.agent.get(self.url(path)).header("Authorization", self.bearer());
+        self.body(request.config().timeout_global(Some(ANSWER)).build().call())
+    }
+
+    /// The body of the answer to a `POST` of a JSON value.
+    pub(crate) fn post(&self, path: &str, body: &impl Serialize, patience: Patience) -> Result<Vec<u8>> {
+        let request = self.agent.post(self.url(path)).header("Authorization", self.bearer());
+        let timeout = (patience == Patience::Short).then_some(ANSWER);
+        self.body(request.config().timeout_global(timeout).build().send_json(body))
+    }
+
+    /// The body of the answer to a `GET`, as it comes.
+    pub(crate) fn stream(&self, path: &str) -> Result<impl BufRead + Send + use<>> {
+        let answer = self.agent.get(self.url(path)).header("Authorization", self.bearer()).call();
+        let answer = answer.map_err(|error| self.unreachable(error))?;
+        if !answer.status().is_success() {
+            return Err(self.read(answer).map_or_else(|error| error, |(status, body)| self.refused(status, &body)));
+        }
+        Ok(BufReader::new(answer.into_body().into_with_config().limit(u64::MAX).reader()))
+    }
+
+    /// The value of an answer. [`Code::DaemonUnavailable`] where it is none that Corral gives.
+    pub(crate) fn parse<T: DeserializeOwned>(&self, body: &[u8]) -> Result<T> {
+        serde_json::from_slice(body).map_err(|error| {
+            Error::new(Code::DaemonUnavailable, format!("the answer of {} was not understood", self.url("")))
+                .because(error)
+                .hint("is the daemon of another version? end it, and start it again with `corral serve`")
+        })
+    }
+
+    /// The connection broke while an answer came.
+    pub(crate) fn broken(&self, error: io::Error) -> Error {
+        self.unreachable(ureq::Error::Io(error))
+    }
+
+    fn url(&self, path: &str) -> String {
+        format!("http://{}{path}", self.address)
+    }
+
+    fn bearer(&self) -> String {
+        format!("Bearer {}", self.token.expose())
+    }
+
+    fn body(&self, answer: Result<Response<ureq::Body>, ureq::Error>) -> Result<Vec<u8>> {
+        let (status, body) = self.read(answer.map_err(|error| self.unreachable(error))?)?;
+        if status.is_success() { Ok(body) } else { Err(self.refused(status, &body)) }
+    }
+
+    fn read(&self, mut answer: Response<ureq::Body>) -> Result<(StatusCode, Vec<u8>)> {
+        let body = answer.body_mut().with_config().limit(u64::MAX).read_to_vec();
+        Ok((answer.status(), body.map_err(|error| self.unreachable(error))?))
+    }
+
+    fn unreachable(&self, error: ureq::Error) -> Error {
+        let unreachable = |what: &str| Error::new(Code::DaemonUnavailable, format!("{what} at {}", self.url("")));
+        match error {
+            ureq::Error::Io(error) if error.kind() == io::ErrorKind::ConnectionRefused => {
+                unreachable("no Corral daemon answers").because(error).hint(START_IT)
+            }
+            ureq::Error::Io(error) => unreachable("the connection broke to the Corral daemon")
+                .because(error)
+                .hint("`corral status` says whether it still runs"),
+            error => unreachable("no Corral daemon answers").because(error).hint(START_IT),
+        }
+    }
+
+    fn refused(&self, status: StatusCode, body: &[u8]) -> Error {
+        if let Ok(answer) = serde_json::from_slice::<ErrorAnswer>(body) {
+            return answer.error.into();
+        }
+        if let Ok(NewerAnswer { error }) = serde_json::from_slice(body) {
+            let told = Error::new(Code::Internal, error.message);
+            return error.hint.into_iter().fold(told, Error::hint);
+        }
+        Error::new(Code::DaemonUnavailable, format!("what answers at {} is not Corral: HTTP {status}", self.url("")))
+            .hint(START_IT)
+    }
+}
+
+/// An error with a code that this version does not know.
+#[derive(Deserialize)]
+struct NewerAnswer {
+    error: NewerError,
+}
+
+#[derive(Deserialize)]
+struct NewerError {
+    message: String,
+    hint: Option<String>,
+}

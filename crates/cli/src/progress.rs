@@ -1,0 +1,86 @@
+//! What an operation is doing, on stderr while its end is awaited.
+
+use std::io::{self, IsTerminal};
+use std::time::Duration;
+
+use corral_core::snapshot::{OperationView, Snapshot};
+use indicatif::{ProgressBar, ProgressDrawTarget, ProgressState, ProgressStyle};
+
+use crate::client::Client;
+use crate::events::snapshots;
+use crate::output::remark;
+use crate::text;
+
+/// Shows what goes on until it is dropped: one changing line on a terminal, with `verbose` a line per step, else
+/// nothing.
+pub(crate) struct Shown {
+    bar: Option<ProgressBar>,
+}
+
+impl Shown {
+    /// Begins to show, with `asked` until the daemon says more.
+    pub(crate) fn begin(client: &Client, asked: &str, verbose: bool) -> Self {
+        let bar = (!verbose && io::stderr().is_terminal()).then(|| bar(asked));
+        if bar.is_some() || verbose {
+            let (client, bar) = (client.clone(), bar.clone());
+            // It ends with the stream or the process; nobody waits for it.
+            std::thread::spawn(move || {
+                // Whatever is wrong here, the operation itself will say.
+                if let Ok(stream) = client.stream("/events") {
+                    match bar {
+                        Some(bar) => draw(snapshots(stream), &bar),
+                        None => steps(snapshots(stream), remark),
+                    }
+                }
+            });
+        }
+        Self { bar }
+    }
+}
+
+impl Drop for Shown {
+    fn drop(&mut self) {
+        if let Some(bar) = &self.bar {
+            bar.finish_and_clear();
+        }
+    }
+}
+
+fn bar(asked: &str) -> ProgressBar {
+    let bar = ProgressBar::with_draw_target(None, ProgressDrawTarget::stderr());
+    let style = ProgressStyle::with_template("{spinner} {prefix}  {took}{msg}").ok();
+    if let Some(style) = style {
+        let took = |state: &ProgressState, text: &mut dyn std::fmt::Write| {
+            // A line that cannot be drawn is of no interest.
+            let _ = write!(text, "{}", text::duration(state.elapsed().as_secs_f64()));
+        };
+        bar.set_style(style.with_key("took", took));
+    }
+    bar.set_prefix(asked.to_owned());
+    bar.enable_steady_tick(Duration::from_millis(100));
+    bar
+}
+
+fn draw(snapshots: impl Iterator<Item = Snapshot>, bar: &ProgressBar) {
+    for operation in snapshots.filter_map(|snapshot| snapshot.operation) {
+        bar.set_prefix(heading(&operation));
+        bar.set_message(
+            operation.progress.map_or_else(String::new, |progress| format!("  {}", text::progress(progress))),
+        );
+    }
+}
+
+fn steps(snapshots: impl Iterator<Item = Snapshot>, mut say: impl FnMut(&str)) {
+    let mut last = None;
+    for operation in snapshots.filter_map(|snapshot| snapshot.operation) {
+        let here = Some((operation.id, operation.step));
+        if here != last {
+            say(&heading(&operation));
+            last = here;
+        }
+    }
+}
+
+fn heading(operation: &OperationView) -> String {
+    format!("{}  {}", text::change(operation), text::step(operation.step))
+}

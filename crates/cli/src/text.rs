@@ -1,0 +1,115 @@
+//! Numbers and operations as people read them.
+
+use corral_core::snapshot::{OperationKind, OperationView, Progress, Step};
+use corral_core::{ErrorBody, ModelId};
+
+/// A size in decimal units, for instance `18.3 GB`.
+#[expect(clippy::cast_precision_loss, reason = "one digit behind the point is shown")]
+pub(crate) fn size(bytes: u64) -> String {
+    const UNITS: [(&str, u64); 4] = [("TB", 1_000_000_000_000), ("GB", 1_000_000_000), ("MB", 1_000_000), ("kB", 1000)];
+    // From 999.95 on, one digit behind the point would round up to 1000.0.
+    let unit = UNITS.iter().find(|(_, unit)| bytes >= unit - unit / 20_000);
+    match unit {
+        Some((name, unit)) => format!("{:.1} {name}", bytes as f64 / *unit as f64),
+        None => format!("{bytes} B"),
+    }
+}
+
+/// How long something has taken, in the two largest units: `3.2 s`, `3 min 5 s`, `2 h 4 min`, `3 d 4 h`.
+#[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "clamped to what a u64 holds")]
+pub(crate) fn duration(seconds: f64) -> String {
+    let seconds = if seconds.is_finite() { seconds.max(0.0) } else { 0.0 };
+    if seconds < 59.95 {
+        return format!("{seconds:.1} s");
+    }
+    let whole = seconds.round() as u64;
+    let (minutes, hours, days) = (whole / 60, whole / 3600, whole / 86_400);
+    match (days, hours) {
+        (0, 0) => format!("{minutes} min {} s", whole % 60),
+        (0, _) => format!("{hours} h {} min", minutes % 60),
+        _ => format!("{days} d {} h", hours % 24),
+    }
+}
+
+/// The singular or the plural, with the number before it.
+pub(crate) fn count(number: usize, singular: &str, plural: &str) -> String {
+    format!("{number} {}", if number == 1 { singular } else { plural })
+}
+
+/// An operation's change, for instance `switch a → b`.
+pub(crate) fn change(operation: &OperationView) -> String {
+    change_of(operation.kind, operation.from.as_ref(), operation.to.as_ref())
+}
+
+/// A change of one kind between two models.
+pub(crate) fn change_of(kind: OperationKind, from: Option<&ModelId>, to: Option<&ModelId>) -> String {
+    let kind = match kind {
+        OperationKind::Start => "start",
+        OperationKind::Stop => "stop",
+        OperationKind::Switch => "switch",
+        OperationKind::Restore => "restore",
+    };
+    match (from, to) {
+        (Some(from), Some(to)) if from != to => format!("{kind} {from} → {to}"),
+        (_, Some(model)) | (Some(model), None) => format!("{kind} {model}"),
+        (None, None) => kind.to_owned(),
+    }
+}
+
+/// A step in one word.
+pub(crate) fn step(step: Step) -> &'static str {
+    match step {
+        Step::Pull => "pull",
+        Step::Prepare => "prepare",
+        Step::Drain => "drain",
+        Step::Stop => "stop",
+        Step::Start => "start",
+        Step::Load => "load",
+        Step::Rollback => "roll back",
+    }
+}
+
+/// How far a step is, for instance `1.2 GB/4.7 GB`.
+pub(crate) fn progress(progress: Progress) -> String {
+    match progress.total_bytes {
+        Some(total) => format!("{}/{}", size(progress.done_bytes), size(total)),
+        None => size(progress.done_bytes),
+    }
+}
+
+/// An error on one line, with its hint behind it.
+pub(crate) fn brief(error: &ErrorBody) -> String {
+    match &error.hint {
+        Some(hint) => format!("{} ({hint})", error.message),
+        None => error.message.clone(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn sizes() {
+        let shown = [0, 999, 999_949, 999_950, 1_000_000, 18_345_000_000, 2_000_000_000_000].map(size);
+        assert_eq!(shown, ["0 B", "999 B", "999.9 kB", "1.0 MB", "1.0 MB", "18.3 GB", "2.0 TB"]);
+    }
+
+    #[test]
+    fn durations() {
+        let shown = [-1.0, 0.04, 59.94, 59.96, 125.0, 3599.6, 7500.0, 97_200.0, f64::NAN].map(duration);
+        let expected =
+            ["0.0 s", "0.0 s", "59.9 s", "1 min 0 s", "2 min 5 s", "1 h 0 min", "2 h 5 min", "1 d 3 h", "0.0 s"];
+        assert_eq!(shown, expected);
+    }
+
+    #[test]
+    fn changes() {
+        let [a, b] = ["a", "b"].map(|id| ModelId::new(id).unwrap());
+        assert_eq!(change_of(OperationKind::Switch, Some(&a), Some(&b)), "switch a → b");
+        assert_eq!(change_of(OperationKind::Switch, Some(&a), Some(&a)), "switch a");
+        assert_eq!(change_of(OperationKind::Start, None, Some(&b)), "start b");
+        assert_eq!(change_of(OperationKind::Stop, Some(&a), None), "stop a");
+        assert_eq!(change_of(OperationKind::Stop, None, None), "stop");
+    }
+}

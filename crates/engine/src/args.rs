@@ -30,17 +30,17 @@ pub struct Listen {
 pub fn server_args(spec: &LaunchSpec, paths: &ServerPaths, listen: &Listen) -> Vec<String> {
     let mut args = Args::default();
     args.value("-m", &paths.model);
-    args.value("--alias", spec.model.as_str());
+    args.value("--alias", &spec.model);
     args.value("--host", &listen.host);
-    args.value("--port", listen.port);
-    args.value("-c", spec.ctx);
-    args.value("-np", spec.parallel);
+    args.value("--port", &listen.port);
+    args.value("-c", &spec.ctx);
+    args.value("-np", &spec.parallel);
     args.flag("--metrics");
     args.option("--slot-save-path", paths.slots_dir.as_deref());
     args.option("--mmproj", paths.mmproj.as_deref());
     if spec.gpu == Gpu::None {
         // Not `-ngl 0`, with which a GPU still works on long prompts.
-        args.value("--device", "none");
+        args.value("--device", &"none");
     }
     args.option(
         "-ngl",
@@ -58,7 +58,7 @@ pub fn server_args(spec: &LaunchSpec, paths: &ServerPaths, listen: &Listen) -> V
     args.option("-ctv", spec.cache_type_v.as_deref());
     match spec.cpu_moe {
         Some(CpuMoe::All) => args.flag("--cpu-moe"),
-        Some(CpuMoe::Layers(layers)) => args.value("--n-cpu-moe", layers),
+        Some(CpuMoe::Layers(layers)) => args.value("--n-cpu-moe", &layers),
         None => {}
     }
     match spec.jinja {
@@ -111,19 +111,19 @@ impl Args {
         self.0.push(name.to_owned());
     }
 
-    fn value(&mut self, name: &str, value: impl ToString) {
+    fn value(&mut self, name: &str, value: &impl ToString) {
         self.0.extend([name.to_owned(), value.to_string()]);
     }
 
     fn option(&mut self, name: &str, value: Option<impl ToString>) {
         if let Some(value) = value {
-            self.value(name, value);
+            self.value(name, &value);
         }
     }
 
     fn list(&mut self, name: &str, values: &[impl ToString]) {
         if !values.is_empty() {
-            self.value(name, join(values));
+            self.value(name, &join(values));
         }
     }
 
@@ -159,9 +159,11 @@ mod tests {
         assert_eq!(args(&spec()), PLAIN);
     }
 
+    type Change = fn(&mut LaunchSpec);
+
     #[test]
     fn every_key_has_its_argument() {
-        let table: [(&str, fn(&mut LaunchSpec)); 13] = [
+        let table: [(&str, Change); 13] = [
             ("--device none", |spec| spec.gpu = Gpu::None),
             ("-ngl auto", |spec| spec.gpu_layers = Some(GpuLayers::Auto)),
             ("-ngl 999", |spec| spec.gpu_layers = Some(GpuLayers::All)),

@@ -30,6 +30,6 @@ pub(crate) fn spec() -> LaunchSpec {
         sampling: Sampling::default(),
         args: Vec::new(),
         env: IndexMap::new(),
-        load_timeout: Duration::from_secs(60),
+        load_timeout: Duration::from_mins(1),
     }
 }

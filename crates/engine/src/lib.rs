@@ -1,6 +1,8 @@
 //! `llama-server` in a container or as a child process: start, readiness, logs, end.
 
 pub mod args;
+pub mod docker;
+mod engines;
 pub mod environment;
 pub mod exit;
 pub mod files;
@@ -11,4 +13,5 @@ pub mod process;
 #[cfg(test)]
 mod fixture;
 
+pub use engines::Engines;
 pub use environment::{EngineConfig, Environment};

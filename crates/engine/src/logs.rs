@@ -170,10 +170,8 @@ fn strip_ansi(text: &str) -> String {
                     chars.find(|char| ('@'..='~').contains(char));
                 }
                 // An operating system command ends with a bell or an escape.
-                Some(']') => {
-                    if chars.find(|char| matches!(char, '\u{7}' | '\u{1b}')) == Some('\u{1b}') {
-                        chars.next_if_eq(&'\\');
-                    }
+                Some(']') if chars.find(|char| matches!(char, '\u{7}' | '\u{1b}')) == Some('\u{1b}') => {
+                    chars.next_if_eq(&'\\');
                 }
                 _ => {}
             }

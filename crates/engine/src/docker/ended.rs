@@ -1,0 +1,33 @@
+//! Why a container ended while somebody waited for it.
+
+use bollard::query_parameters::WaitContainerOptionsBuilder;
+use corral_core::{Code, Error, InstanceId, ModelId, Result};
+use futures_util::StreamExt;
+
+use super::connection::{Connected, status};
+use super::log;
+use crate::exit::{self, During, Exit};
+
+/// Waits until a container has ended, and returns its exit status; none where it is gone altogether.
+pub(super) async fn wait(connected: &Connected, id: &InstanceId) -> Result<Option<i64>> {
+    let options = WaitContainerOptionsBuilder::default().condition("not-running").build();
+    let mut stream = std::pin::pin!(connected.docker.wait_container(&id.0, Some(options)));
+    match stream.next().await {
+        Some(Ok(response)) => Ok(Some(response.status_code)),
+        Some(Err(bollard::errors::Error::DockerContainerWaitError { code, .. })) => Ok(Some(code)),
+        Some(Err(error)) if status(&error) == Some(404) => Ok(None),
+        Some(Err(error)) => Err(connected.error("cannot wait for the container", &error)),
+        None => Err(Error::new(Code::EngineUnavailable, "the Docker engine stopped answering")),
+    }
+}
+
+/// The error for a container that ended while it loaded.
+pub(super) async fn cause(connected: &Connected, id: &InstanceId, model: &ModelId, status: Option<i64>) -> Error {
+    let Some(status) = status else {
+        return Error::new(Code::ServerKilled, "the container was removed while llama-server loaded the model");
+    };
+    let (inspected, lines) =
+        tokio::join!(connected.docker.inspect_container(&id.0, None), log::tail(&connected.docker, id));
+    let oom = inspected.ok().and_then(|container| container.state?.oom_killed).unwrap_or_default();
+    exit::cause(Exit::from_status(status, oom), During::Load, model, &lines)
+}

@@ -239,12 +239,11 @@ impl Extent {
         }
         let kind = cursor.u32()?;
         let offset = cursor.u64()?;
-        let size = match types::block_of(kind) {
-            Some((block, bytes)) => elements.and_then(|elements| elements.div_ceil(block).checked_mul(bytes)),
-            None => {
-                self.complete = false;
-                Some(0)
-            }
+        let size = if let Some((block, bytes)) = types::block_of(kind) {
+            elements.and_then(|elements| elements.div_ceil(block).checked_mul(bytes))
+        } else {
+            self.complete = false;
+            Some(0)
         };
         let end = size.and_then(|size| offset.checked_add(size));
         let end = end.ok_or_else(|| GgufError::Damaged("a tensor larger than any file".to_owned()))?;

@@ -113,11 +113,12 @@ impl Job {
 /// Runs `llama-server`.
 #[async_trait]
 pub trait Engine: Send + Sync {
-    /// Creates an instance without starting it: image pulled, container created. Uses neither GPU nor much memory, so
-    /// that it can be done while another instance serves. On an error or a cancel nothing is left behind.
+    /// Makes an instance ready to load: image pulled, container created, and where the engine can hold it back, already
+    /// started. It uses neither GPU nor much memory, so that it can be done while another instance serves. On an error or
+    /// a cancel nothing is left behind.
     async fn prepare(&self, spec: &LaunchSpec, job: &Job) -> Result<Instance>;
 
-    /// Starts a created or stopped instance; "started" says nothing about readiness.
+    /// Lets a prepared instance load, or starts a stopped one; "started" says nothing about readiness.
     async fn start(&self, instance: &Instance) -> Result<Endpoint>;
 
     /// Waits until `/health` answers 200. Ends early, with the cause, when the server ends.

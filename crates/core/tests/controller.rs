@@ -1,5 +1,7 @@
 //! The controller over fakes of its ports: what callers and surfaces see.
 
+#![allow(clippy::expect_used, reason = "test code: a panic is how it fails")]
+
 use std::collections::BTreeSet;
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -11,7 +13,7 @@ use corral_core::controller::{Controller, ControllerConfig};
 use corral_core::launch::Runtime;
 use corral_core::ports::{EngineEvent, Journal};
 use corral_core::snapshot::{Phase, Snapshot, Step};
-use corral_core::{Code, Error, Result};
+use corral_core::{Code, Error, ModelId, Result};
 use corral_testkit::fakes::{FakeEngine, Memory, Verb, ports};
 
 const MODELS: &str = "schema = 1\n[models.a]\nfile = \"a.gguf\"\n[models.b]\nfile = \"b.gguf\"\naliases = [\"bee-*\"]\n\
@@ -46,6 +48,12 @@ impl Bench {
         end(self.controller.switch(model.to_owned(), false).await).await
     }
 
+    /// What is removed is removed behind the caller's back.
+    async fn until_holds(&self, wanted: &[(&str, char)]) {
+        let wanted: Vec<_> = wanted.iter().map(|(model, state)| ((*model).to_owned(), *state)).collect();
+        corral_testkit::eventually(Duration::from_secs(10), || async { self.engine.holds() == wanted }).await;
+    }
+
     async fn until(&self, what: impl FnMut(&Arc<Snapshot>) -> bool) -> Arc<Snapshot> {
         let mut watch = self.controller.watch_snapshot();
         let waited = tokio::time::timeout(Duration::from_secs(10), watch.wait_for(what)).await;
@@ -67,13 +75,13 @@ async fn a_switch_ends_in_a_snapshot_that_is_already_true() {
     assert_eq!(switched.from.expect("a model").as_str(), "a");
     assert_eq!(switched.url.as_deref(), Some("http://127.0.0.1:41234"));
     let snapshot = bench.controller.snapshot();
-    assert_eq!((snapshot.phase, snapshot.model.as_ref().map(|id| id.as_str())), (Phase::Ready, Some("b")));
+    assert_eq!((snapshot.phase, snapshot.model.as_ref().map(ModelId::as_str)), (Phase::Ready, Some("b")));
     let engine = snapshot.engine.as_ref().expect("an engine");
     assert_eq!(engine.key_file.as_deref(), Some("/run/corral/api-key"));
     assert_eq!(bench.memory.key().as_deref(), Some("key-2"));
     assert_eq!(bench.memory.wanted().expect("a model").as_str(), "b");
     assert!(bench.memory.notices()[1].starts_with("switched from a to b in "), "{:?}", bench.memory.notices());
-    assert_eq!(bench.engine.holds(), [("a".to_owned(), 'e'), ("b".to_owned(), 'r')]);
+    bench.until_holds(&[("b", 'r')]).await;
 }
 
 #[tokio::test]
@@ -98,7 +106,7 @@ async fn a_failed_load_is_rolled_back() {
     let error = bench.switch("b").await.expect_err("b does not load");
     assert_eq!(error.to_string(), "exit code 1; `a` serves again");
     assert_eq!(bench.controller.snapshot().phase, Phase::Ready);
-    assert_eq!(bench.engine.holds(), [("a".to_owned(), 'r')]);
+    bench.until_holds(&[("a", 'r')]).await;
 }
 
 #[tokio::test]
@@ -128,7 +136,7 @@ async fn fifty_callers_at_once_are_each_answered_and_the_last_one_wins() {
         }
     }
     let snapshot = bench.controller.snapshot();
-    assert_eq!(snapshot.model.as_ref().map(|id| id.as_str()), Some(last));
+    assert_eq!(snapshot.model.as_ref().map(ModelId::as_str), Some(last));
     assert_eq!(bench.engine.holds().iter().filter(|(_, state)| *state == 'r').count(), 1);
     let (began, ended) = bench.memory.operations();
     assert_eq!(BTreeSet::from_iter(began), BTreeSet::from_iter(ended));
@@ -185,7 +193,7 @@ async fn a_crash_and_a_lost_engine_are_told_and_healed() {
     bench.engine.set_unavailable(None);
     bench.engine.emit(EngineEvent::Back { runtime: Runtime::Docker });
     let snapshot = bench.until(|snapshot| snapshot.phase == Phase::Ready).await;
-    assert_eq!(snapshot.model.as_ref().map(|id| id.as_str()), Some("b"));
+    assert_eq!(snapshot.model.as_ref().map(ModelId::as_str), Some("b"));
     assert_eq!(snapshot.error, None);
 }
 
@@ -241,5 +249,5 @@ async fn a_dry_run_says_what_would_happen_and_does_nothing() {
     assert_eq!((plan.already_loaded, plan.requests_running), (false, 2));
     assert_eq!(plan.problem.expect("told").code, Code::ModelFileMissing);
     assert!(bench.controller.dry_run("a".into()).await.expect("a plan").already_loaded);
-    assert_eq!(bench.controller.snapshot().model.as_ref().map(|id| id.as_str()), Some("a"));
+    assert_eq!(bench.controller.snapshot().model.as_ref().map(ModelId::as_str), Some("a"));
 }

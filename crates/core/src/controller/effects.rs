@@ -22,7 +22,7 @@ impl Controller {
         for effect in effects {
             match effect {
                 Effect::Began(view) => self.ports.journal.began(&view),
-                Effect::Prepare { op, spec, reuse } => self.prepare(op, spec, reuse),
+                Effect::Prepare { op, spec } => self.prepare(op, spec),
                 Effect::CancelPrepare(op) => self.cancel_operation(op),
                 Effect::Start(attempt, instance) => {
                     self.spawn(
@@ -84,7 +84,7 @@ impl Controller {
         }
     }
 
-    fn prepare(&mut self, op: OperationId, spec: Arc<LaunchSpec>, reuse: Option<Instance>) {
+    fn prepare(&mut self, op: OperationId, spec: Arc<LaunchSpec>) {
         let job = self.job(op);
         let tasks = self.tasks.clone();
         self.spawn(move |ports| async move {
@@ -92,10 +92,7 @@ impl Controller {
                 Ok(()) => {
                     let (files, ahead, until) = (ports.files.clone(), spec.clone(), job.clone());
                     tasks.spawn(async move { files.prefetch(&ahead, &until).await });
-                    match reuse {
-                        Some(instance) => Ok(instance),
-                        None => ports.engine.prepare(&spec, &job).await,
-                    }
+                    ports.engine.prepare(&spec, &job).await
                 }
                 Err(error) => Err(error),
             };

@@ -21,7 +21,9 @@ fn header(tensor_type: u32, dims: &[u64], metadata: &[(&str, u32, Vec<u8>)]) -> 
     }
     bytes.extend(text("weight"));
     bytes.extend(u32::try_from(dims.len()).unwrap().to_le_bytes());
-    dims.iter().for_each(|dim| bytes.extend(dim.to_le_bytes()));
+    for dim in dims {
+        bytes.extend(dim.to_le_bytes());
+    }
     bytes.extend(tensor_type.to_le_bytes());
     bytes.extend(0_u64.to_le_bytes());
     bytes.resize(bytes.len().next_multiple_of(32), 0);

@@ -1,6 +1,6 @@
 //! What to do next, and what the results of it mean.
 
-use super::{Attempt, Effect, FailureNote, Held, Lifecycle, Live, Operation, Stage, Staged, Standby, Target};
+use super::{Attempt, Effect, FailureNote, Held, Lifecycle, Live, Operation, Stage, Target};
 use crate::error::{Code, Error, Result};
 use crate::id::OperationId;
 use crate::ports::{Endpoint, Instance};
@@ -40,48 +40,24 @@ impl Lifecycle {
             }
             return;
         }
-        if op.staged == Staged::Nothing {
+        if op.staged.is_none() {
             if let (Target::Model(spec, _), None) = (&op.target, self.preparing) {
                 self.preparing = Some(op.view.id);
-                let standby = self.standby.as_ref().map(|standby| &standby.held.instance);
-                let reuse = standby.filter(|instance| op.target.is_met_by(instance)).cloned();
-                effects.push(Effect::Prepare { op: op.view.id, spec: spec.clone(), reuse });
+                effects.push(Effect::Prepare { op: op.view.id, spec: spec.clone() });
             }
-            return;
-        }
-        if self.live.is_some() {
+        } else if self.live.is_some() {
             self.unload(effects);
-        } else {
-            self.launch_staged(effects);
-        }
-    }
-
-    /// Starts what the operation has staged; nothing is live.
-    fn launch_staged(&mut self, effects: &mut Vec<Effect>) {
-        let Some(op) = &mut self.op else { return };
-        let load_timeout = match &op.target {
-            Target::Model(spec, _) => spec.load_timeout,
-            Target::Nothing | Target::Adopted(..) => return,
-        };
-        match std::mem::replace(&mut op.staged, Staged::Nothing) {
-            Staged::Created(instance) => self.launch(Held { instance, load_timeout }, false, false, effects),
-            Staged::Standby => {
-                if let Some(standby) = self.standby.take() {
-                    let held = Held { load_timeout, ..standby.held };
-                    self.launch(held, standby.served_last, true, effects);
-                }
-            }
-            Staged::Nothing => {}
-        }
-        if let Some(op) = &mut self.op {
+        } else if let (Target::Model(spec, _), Some(instance)) = (&op.target, op.staged.take()) {
+            let held = Held { instance, load_timeout: spec.load_timeout };
             op.step(Step::Start);
+            self.launch(held, false, effects);
         }
     }
 
-    fn launch(&mut self, held: Held, proven: bool, reused: bool, effects: &mut Vec<Effect>) {
+    fn launch(&mut self, held: Held, proven: bool, effects: &mut Vec<Effect>) {
         self.attempts += 1;
         effects.push(Effect::Start(self.attempts, held.instance.clone()));
-        self.live = Some(Live { held, stage: Stage::Starting, attempt: self.attempts, proven, reused });
+        self.live = Some(Live { held, stage: Stage::Starting, attempt: self.attempts, proven });
     }
 
     /// Takes the live instance a step nearer to its end.
@@ -132,15 +108,12 @@ impl Lifecycle {
                 Stage::Starting | Stage::Loading(_) | Stage::Stopping => {}
             },
             None => match self.standby.take() {
-                Some(Standby { held, served_last: true }) => {
+                Some(held) => {
                     op.view.step = Step::Rollback;
                     op.view.progress = None;
-                    self.launch(held, true, true, effects);
+                    self.launch(held, true, effects);
                 }
-                other => {
-                    self.standby = other;
-                    self.finish(Some(failure), effects);
-                }
+                None => self.finish(Some(failure), effects),
             },
         }
     }
@@ -148,17 +121,11 @@ impl Lifecycle {
     /// Ends the operation and all that joined it.
     fn finish(&mut self, failure: Option<Error>, effects: &mut Vec<Effect>) {
         let Some(op) = self.op.take() else { return };
-        if let Staged::Created(instance) = op.staged {
-            effects.push(Effect::Discard(instance));
-        }
+        effects.extend(op.staged.map(Effect::Discard));
+        // Whatever serves now is what the next operation rolls back to.
+        effects.extend(self.standby.take().map(|standby| Effect::Discard(standby.instance)));
         if let Some(live) = &mut self.live {
             live.proven = true;
-        }
-        match (&mut self.standby, &self.live) {
-            (Some(standby), Some(_)) => standby.served_last = false,
-            // With nothing loaded there is nothing to come back to.
-            (Some(_), None) => self.discard_standby(effects),
-            (None, _) => {}
         }
         let serves = self.live.as_ref().map(|live| live.held.instance.model.clone());
         let engine_gone = failure.as_ref().is_some_and(|failure| failure.code() == Code::EngineUnavailable);
@@ -182,21 +149,13 @@ impl Lifecycle {
         }));
     }
 
-    pub(super) fn discard_standby(&mut self, effects: &mut Vec<Effect>) {
-        effects.extend(self.standby.take().map(|standby| Effect::Discard(standby.held.instance)));
-    }
-
     pub(super) fn prepared(&mut self, id: OperationId, result: Result<Instance>, effects: &mut Vec<Effect>) {
         if self.preparing == Some(id) {
             self.preparing = None;
         }
-        let is_standby =
-            |instance: &Instance| self.standby.as_ref().is_some_and(|standby| standby.held.instance == *instance);
         let current = self.op.as_mut().filter(|op| op.view.id == id && op.failure.is_none());
         match (current, result) {
-            (Some(op), Ok(instance)) if is_standby(&instance) => op.staged = Staged::Standby,
-            (Some(op), Ok(instance)) => op.staged = Staged::Created(instance),
-            (None, Ok(instance)) if is_standby(&instance) => {}
+            (Some(op), Ok(instance)) => op.staged = Some(instance),
             (Some(_), Err(error)) => self.fail(error),
             (None, Ok(instance)) => effects.push(Effect::Discard(instance)),
             (None, Err(_)) => {}
@@ -223,7 +182,7 @@ impl Lifecycle {
         let ready_to_stop = self
             .op
             .as_ref()
-            .is_some_and(|op| op.failure.is_none() && (op.target == Target::Nothing || op.staged != Staged::Nothing));
+            .is_some_and(|op| op.failure.is_none() && (op.target == Target::Nothing || op.staged.is_some()));
         if ready_to_stop && self.current(attempt).is_some_and(|live| matches!(live.stage, Stage::Draining(_))) {
             self.stop_live(effects);
         }
@@ -239,11 +198,7 @@ impl Lifecycle {
                 // Something is starting only while an operation runs.
                 effects.extend(op.map(|op| Effect::AwaitReady { attempt, op, held, endpoint }));
             }
-            Err(error) => {
-                // A standby that cannot be started any more (it may have been removed) is created anew, once.
-                let anew = live.reused && self.op.as_ref().is_some_and(|op| op.failure.is_none());
-                self.launch_failed(error, anew, effects);
-            }
+            Err(error) => self.launch_failed(error, effects),
         }
     }
 
@@ -252,17 +207,26 @@ impl Lifecycle {
         let Stage::Loading(endpoint) = &live.stage else { return };
         match result {
             Ok(()) => live.stage = Stage::Ready(endpoint.clone()),
-            Err(error) => self.launch_failed(error, false, effects),
+            Err(error) => self.launch_failed(error, effects),
         }
     }
 
     /// The live instance did not come up: that fails the operation it was started for, and no other.
-    fn launch_failed(&mut self, error: Error, anew: bool, effects: &mut Vec<Effect>) {
+    fn launch_failed(&mut self, error: Error, effects: &mut Vec<Effect>) {
         let (Some(live), Some(op)) = (&self.live, &self.op) else { return };
         let concerned = op.failure.is_some() || op.target.is_met_by(&live.held.instance);
         self.drop_live(effects);
-        if concerned && !anew {
-            self.fail(error);
+        let Some(op) = &mut self.op else { return };
+        match &mut op.target {
+            Target::Adopted { otherwise, .. } if concerned && otherwise.is_some() => {
+                if let Some(spec) = otherwise.take() {
+                    op.view.to = Some(spec.model.clone());
+                    op.step(Step::Prepare);
+                    op.target = Target::of(spec);
+                }
+            }
+            _ if concerned => self.fail(error),
+            _ => {}
         }
     }
 
@@ -271,10 +235,7 @@ impl Lifecycle {
             return;
         }
         match (result, self.live.take_if(|live| live.proven)) {
-            (Ok(()), Some(live)) => {
-                self.discard_standby(effects);
-                self.standby = Some(Standby { held: live.held, served_last: true });
-            }
+            (Ok(()), Some(live)) => self.standby = Some(live.held),
             (Ok(()), None) => self.drop_live(effects),
             (Err(error), proven) => {
                 effects.extend(proven.map(|live| Effect::Discard(live.held.instance)));

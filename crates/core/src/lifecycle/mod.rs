@@ -4,8 +4,7 @@
 //! and asks for the next effect, so a newer request simply replaces what is wanted, wherever the old one had got to.
 //!
 //! - `live` is the one instance that may hold the GPU, from its start to its end.
-//! - `standby` is a stopped instance that can be started again at once: the model to roll back to while an operation
-//!   runs, and afterwards the previous model, which is often the next one too.
+//! - `standby` is the stopped instance that served when the operation began: the one to roll back to.
 
 mod advance;
 mod recover;
@@ -59,18 +58,8 @@ pub struct Live {
     pub stage: Stage,
     /// Its number.
     pub attempt: Attempt,
-    /// It was ready once with this configuration, and served when the present operation began.
+    /// It served when the present operation began, or is being brought back because it did.
     proven: bool,
-    /// It was started from standby, not created by the present operation.
-    reused: bool,
-}
-
-/// A stopped instance that can be started again.
-#[derive(Debug, Clone, PartialEq, Eq)]
-struct Standby {
-    held: Held,
-    /// It served when the present operation began: the one to roll back to.
-    served_last: bool,
 }
 
 /// What an operation wants to be true.
@@ -80,8 +69,8 @@ enum Target {
     Nothing,
     /// This model, as configured here.
     Model(Arc<LaunchSpec>, ConfigHash),
-    /// The instance that was found running, as it is.
-    Adopted(ModelId, ConfigHash),
+    /// The instance that was found running, as it is; where it does not come up, the wanted model afresh.
+    Adopted { model: ModelId, hash: ConfigHash, otherwise: Option<Arc<LaunchSpec>> },
 }
 
 impl Target {
@@ -94,7 +83,7 @@ impl Target {
         match self {
             Self::Nothing => None,
             Self::Model(spec, _) => Some(&spec.model),
-            Self::Adopted(model, _) => Some(model),
+            Self::Adopted { model, .. } => Some(model),
         }
     }
 
@@ -102,20 +91,9 @@ impl Target {
         match self {
             Self::Nothing => false,
             Self::Model(spec, hash) => instance.model == spec.model && instance.config_hash == *hash,
-            Self::Adopted(model, hash) => instance.model == *model && instance.config_hash == *hash,
+            Self::Adopted { model, hash, .. } => instance.model == *model && instance.config_hash == *hash,
         }
     }
-}
-
-/// Where the instance that the operation will start comes from.
-#[derive(Debug, Clone, PartialEq, Eq)]
-enum Staged {
-    /// Nowhere yet.
-    Nothing,
-    /// It was created and waits.
-    Created(Instance),
-    /// The standby is just what is wanted.
-    Standby,
 }
 
 /// The operation in progress.
@@ -126,7 +104,8 @@ struct Operation {
     joined: Vec<OperationView>,
     target: Target,
     force: bool,
-    staged: Staged,
+    /// The new instance, created and not started.
+    staged: Option<Instance>,
     /// Why it failed; it goes on until the old model serves again.
     failure: Option<FailureNote>,
 }
@@ -224,8 +203,6 @@ pub enum Effect {
         op: OperationId,
         /// What to create.
         spec: Arc<LaunchSpec>,
-        /// The stopped instance that needs no creating: it is just what is wanted.
-        reuse: Option<Instance>,
     },
     /// The result of this operation's [`Effect::Prepare`] is no longer wanted.
     CancelPrepare(OperationId),
@@ -246,7 +223,7 @@ pub enum Effect {
     Drain(Attempt, Instance, Endpoint),
     /// The result of this attempt's [`Effect::AwaitReady`] or [`Effect::Drain`] is no longer wanted.
     CancelAttempt(Attempt),
-    /// Stop an instance; it may be started again.
+    /// Stop an instance; it may be started again, to roll back.
     Stop(Attempt, Instance),
     /// Remove an instance.
     Discard(Instance),
@@ -267,7 +244,7 @@ pub enum Effect {
 #[derive(Debug, Clone, Default)]
 pub struct Lifecycle {
     live: Option<Live>,
-    standby: Option<Standby>,
+    standby: Option<Held>,
     op: Option<Operation>,
     /// The operation whose [`Effect::Prepare`] is under way; it may have been superseded since.
     preparing: Option<OperationId>,
@@ -352,11 +329,8 @@ impl Lifecycle {
 
     /// Every instance that is not running and would be left behind if the program ended now.
     pub fn idle_instances(&self) -> Vec<Instance> {
-        let created = self.op.as_ref().and_then(|op| match &op.staged {
-            Staged::Created(instance) => Some(instance.clone()),
-            _ => None,
-        });
-        self.standby.iter().map(|standby| standby.held.instance.clone()).chain(created).collect()
+        let staged = self.op.as_ref().and_then(|op| op.staged.clone());
+        self.standby.iter().map(|standby| standby.instance.clone()).chain(staged).collect()
     }
 
     /// Nothing is in progress, not even the leftovers of something superseded.
@@ -417,14 +391,8 @@ impl Lifecycle {
         self.drop_operation(&Error::new(Code::Superseded, newer), effects);
         effects.push(Effect::Began(view.clone()));
         effects.push(Effect::Want(target.model().cloned()));
-        self.op = Some(Operation {
-            view,
-            joined: Vec::new(),
-            target,
-            force: request.force,
-            staged: Staged::Nothing,
-            failure: None,
-        });
+        self.op =
+            Some(Operation { view, joined: Vec::new(), target, force: request.force, staged: None, failure: None });
         Ok(())
     }
 
@@ -440,9 +408,7 @@ impl Lifecycle {
         if self.preparing == Some(op.view.id) {
             effects.push(Effect::CancelPrepare(op.view.id));
         }
-        if let Staged::Created(instance) = op.staged {
-            effects.push(Effect::Discard(instance));
-        }
+        effects.extend(op.staged.map(Effect::Discard));
         let error = match op.failure {
             Some(FailureNote(failure)) => failure.and(&format!("before the old model was back, {reason}")),
             None => reason.clone(),
@@ -454,8 +420,7 @@ impl Lifecycle {
 
     /// The model that serves, or did when the present operation began.
     fn served(&self) -> Option<&ModelId> {
-        let live = self.live.as_ref().filter(|live| live.proven).map(|live| &live.held.instance.model);
-        let standby = self.standby.as_ref().filter(|standby| standby.served_last);
-        live.or_else(|| standby.map(|standby| &standby.held.instance.model))
+        let live = self.live.as_ref().filter(|live| live.proven).map(|live| &live.held);
+        live.or(self.standby.as_ref()).map(|held| &held.instance.model)
     }
 }

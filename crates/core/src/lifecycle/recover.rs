@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use jiff::Timestamp;
 
-use super::{Effect, Held, Lifecycle, Live, Operation, Stage, Staged, Standby, Target};
+use super::{Effect, Held, Lifecycle, Live, Operation, Stage, Target};
 use crate::error::{Code, Error};
 use crate::id::{InstanceId, OperationId};
 use crate::launch::{LaunchSpec, Runtime};
@@ -29,21 +29,11 @@ impl Lifecycle {
             self.error = Some(cause);
         }
         self.drop_live(effects);
-        if self.op.is_none() {
-            self.discard_standby(effects);
-        }
     }
 
     pub(super) fn engine_lost(&mut self, runtime: Runtime, cause: Error, effects: &mut Vec<Effect>) {
-        if self.standby.as_ref().is_some_and(|standby| standby.held.instance.runtime == runtime) {
-            // It is found again when the engine is back.
-            self.standby = None;
-            if let Some(op) = &mut self.op
-                && op.staged == Staged::Standby
-            {
-                op.staged = Staged::Nothing;
-            }
-        }
+        // What was stopped for the sake of an operation is found, and removed, when the engine is back.
+        self.standby.take_if(|standby| standby.instance.runtime == runtime);
         let serves = self.live.as_ref().is_some_and(|live| {
             live.held.instance.runtime == runtime && matches!(live.stage, Stage::Ready(_) | Stage::Draining(_))
         });
@@ -74,40 +64,26 @@ impl Lifecycle {
         if self.error.as_ref().is_some_and(|error| error.code() == Code::EngineUnavailable) {
             self.error = None;
         }
-        self.discard_standby(effects);
-        let wanted_model = wanted.as_ref().map(|spec| spec.model.clone());
-        let target = wanted.map(Target::of);
-        let mut adopted: Option<(Held, Endpoint)> = None;
+        let mut running: Option<(Held, Endpoint)> = None;
         for (Owned { instance, state }, load_timeout) in owned {
-            let is_wanted = Some(&instance.model) == wanted_model.as_ref();
-            match state {
-                InstanceState::Running(endpoint) => {
-                    let newer = adopted.as_ref().is_none_or(|(held, other)| {
-                        let other_wanted = Some(&held.instance.model) == wanted_model.as_ref();
-                        (is_wanted, endpoint.started_at) > (other_wanted, other.started_at)
-                    });
-                    let held = Held { instance, load_timeout };
-                    let loser = if newer { adopted.replace((held, endpoint)) } else { Some((held, endpoint)) };
-                    effects.extend(loser.map(|(held, _)| Effect::Discard(held.instance)));
-                }
-                InstanceState::Created | InstanceState::Exited => {
-                    let reusable = target.as_ref().is_some_and(|target| target.is_met_by(&instance));
-                    if reusable && self.standby.is_none() {
-                        self.standby = Some(Standby { held: Held { instance, load_timeout }, served_last: false });
-                    } else {
-                        effects.push(Effect::Discard(instance));
-                    }
-                }
-            }
+            let InstanceState::Running(endpoint) = state else {
+                effects.push(Effect::Discard(instance));
+                continue;
+            };
+            // Of several, the first one started had the machine to itself; a later one may have loaded in what was left.
+            let first = running.as_ref().is_none_or(|(_, other)| endpoint.started_at < other.started_at);
+            let held = Held { instance, load_timeout };
+            let loser = if first { running.replace((held, endpoint)) } else { Some((held, endpoint)) };
+            effects.extend(loser.map(|(held, _)| Effect::Discard(held.instance)));
         }
-        match (adopted, target) {
-            (Some((held, endpoint)), _) => {
-                let target = Target::Adopted(held.instance.model.clone(), held.instance.config_hash.clone());
-                self.begin_restore(target, id, at, effects);
+        match (running, wanted) {
+            (Some((held, endpoint)), otherwise) => {
+                let (model, hash) = (held.instance.model.clone(), held.instance.config_hash.clone());
+                self.begin_restore(Target::Adopted { model, hash, otherwise }, id, at, effects);
                 self.adopt(held, endpoint, id, effects);
             }
-            (None, Some(target)) => self.begin_restore(target, id, at, effects),
-            (None, None) => self.discard_standby(effects),
+            (None, Some(spec)) => self.begin_restore(Target::of(spec), id, at, effects),
+            (None, None) => {}
         }
     }
 
@@ -124,14 +100,14 @@ impl Lifecycle {
         effects.push(Effect::Began(view.clone()));
         effects.push(Effect::Want(view.to.clone()));
         let joined = Vec::new();
-        self.op = Some(Operation { view, joined, target, force: false, staged: Staged::Nothing, failure: None });
+        self.op = Some(Operation { view, joined, target, force: false, staged: None, failure: None });
     }
 
     fn adopt(&mut self, held: Held, endpoint: Endpoint, op: OperationId, effects: &mut Vec<Effect>) {
         self.attempts += 1;
         let attempt = self.attempts;
         effects.push(Effect::AwaitReady { attempt, op, held: held.clone(), endpoint: endpoint.clone() });
-        self.live = Some(Live { held, stage: Stage::Loading(endpoint), attempt, proven: false, reused: false });
+        self.live = Some(Live { held, stage: Stage::Loading(endpoint), attempt, proven: false });
     }
 
     /// Removes what the engine holds and the lifecycle does not know.

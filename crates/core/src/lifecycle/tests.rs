@@ -37,7 +37,7 @@ fn spec(model: &str) -> Arc<LaunchSpec> {
         sampling: Sampling::default(),
         args: vec![],
         env: IndexMap::new(),
-        load_timeout: Duration::from_secs(60),
+        load_timeout: Duration::from_mins(1),
     })
 }
 
@@ -126,10 +126,8 @@ impl World {
         let failure = || Error::new(Code::LoadFailed, "it failed");
         let effect = self.pending.remove(index);
         match effect {
-            Effect::Prepare { op, spec, reuse } => {
-                let result = if let (true, Some(instance)) = (well, reuse) {
-                    Ok(instance)
-                } else if well {
+            Effect::Prepare { op, spec } => {
+                let result = if well {
                     self.next_instance += 1;
                     let id = InstanceId(format!("i{}", self.next_instance));
                     let instance = Instance {
@@ -217,7 +215,7 @@ impl World {
 }
 
 #[test]
-fn a_switch_creates_before_it_stops_and_keeps_the_old_one_at_hand() {
+fn a_switch_creates_before_it_stops_and_removes_the_old_one_last() {
     let mut world = World::default();
     world.request(OperationKind::Start, None, false);
     world.switch("a");
@@ -225,14 +223,12 @@ fn a_switch_creates_before_it_stops_and_keeps_the_old_one_at_hand() {
     let switch = world.switch("b");
     world.settle_until(|effect| matches!(effect, Effect::Stop(..)));
     assert_eq!(world.engine.len(), 2, "the new instance exists before the old one stops");
+    world.settle_until(|effect| matches!(effect, Effect::AwaitReady { .. }));
+    assert_eq!(world.engine.len(), 2, "the old one is kept until the new one is ready");
     world.settle();
     assert!(world.ended[&switch].is_ok());
     assert_eq!(world.lifecycle.model().unwrap().as_str(), "b");
-    let back = world.switch("a");
-    assert!(matches!(&world.pending[0], Effect::Prepare { reuse: Some(_), .. }), "the old one is reused");
-    world.settle();
-    assert!(world.ended[&back].is_ok());
-    assert_eq!(world.engine.len(), 2);
+    assert_eq!(world.engine.len(), 1, "the old one is gone");
     world.check_at_rest();
 }
 
@@ -244,7 +240,7 @@ fn a_failed_load_brings_the_old_model_back_and_says_both() {
     let switch = world.switch("b");
     world.settle_until(|effect| matches!(effect, Effect::AwaitReady { .. }));
     world.carry_out(0, false);
-    assert!(world.ended.get(&switch).is_none(), "the answer waits for the old model");
+    assert!(!world.ended.contains_key(&switch), "the answer waits for the old model");
     assert_eq!(world.lifecycle.operation().unwrap().step, Step::Rollback);
     world.settle();
     assert_eq!(world.error_of(switch).to_string(), "it failed; `a` serves again");
@@ -357,20 +353,18 @@ fn an_engine_that_comes_back_gets_its_model_back() {
     let owned = vec![(Owned { instance, state: InstanceState::Exited }, Duration::from_secs(1))];
     let id = world.id();
     world.apply(Event::Found { owned, wanted: Some(spec("a")), id, at: Timestamp::UNIX_EPOCH });
-    assert!(matches!(&world.pending[0], Effect::Prepare { reuse: Some(_), .. }), "the stopped one is started again");
+    assert!(world.engine.is_empty(), "the old instance is removed");
     world.settle();
     assert_eq!(world.lifecycle.phase(), Phase::Ready);
     world.check_at_rest();
 }
 
-#[test]
-fn of_several_that_run_the_wanted_one_is_adopted() {
-    let mut world = World::default();
+fn found_running(world: &mut World, models: &[&str], wanted: &str) {
     let mut owned = Vec::new();
-    for (index, model) in ["a", "b", "c"].into_iter().enumerate() {
+    for (index, model) in models.iter().enumerate() {
         let spec = spec(model);
         let instance = Instance {
-            id: InstanceId(model.to_owned()),
+            id: InstanceId((*model).to_owned()),
             runtime: Runtime::Docker,
             model: spec.model.clone(),
             config_hash: spec.hash(),
@@ -379,15 +373,33 @@ fn of_several_that_run_the_wanted_one_is_adopted() {
         };
         let started_at = Timestamp::from_second(i64::try_from(index).unwrap()).unwrap();
         let endpoint = Endpoint { started_at, ..World::endpoint() };
-        world.engine.insert(instance.id.clone(), (instance.clone(), Sim::Exited));
+        world.engine.insert(instance.id.clone(), (instance.clone(), Sim::Created));
         owned.push((Owned { instance, state: InstanceState::Running(endpoint) }, Duration::from_secs(1)));
     }
+    owned.rotate_left(1);
     let id = world.id();
-    world.apply(Event::Found { owned, wanted: Some(spec("b")), id, at: Timestamp::UNIX_EPOCH });
-    world.set(&InstanceId("b".into()), Sim::Running);
+    world.apply(Event::Found { owned, wanted: Some(spec(wanted)), id, at: Timestamp::UNIX_EPOCH });
+    world.set(&InstanceId(models[0].to_owned()), Sim::Running);
+}
+
+#[test]
+fn of_several_that_run_the_first_started_is_adopted() {
+    let mut world = World::default();
+    found_running(&mut world, &["a", "b", "c"], "b");
+    assert_eq!(world.engine.len(), 1, "the others are removed");
+    world.settle();
+    assert_eq!(world.lifecycle.model().unwrap().as_str(), "a");
+    assert_eq!(world.wanted.as_ref().unwrap().as_str(), "a");
+    world.check_at_rest();
+}
+
+#[test]
+fn where_the_adopted_one_does_not_come_up_the_wanted_one_is_started() {
+    let mut world = World::default();
+    found_running(&mut world, &["a"], "b");
+    world.carry_out(0, false);
     world.settle();
     assert_eq!(world.lifecycle.model().unwrap().as_str(), "b");
-    assert_eq!(world.engine.len(), 1, "the others are removed");
     world.check_at_rest();
 }
 

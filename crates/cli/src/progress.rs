@@ -84,3 +84,42 @@ fn steps(snapshots: impl Iterator<Item = Snapshot>, mut say: impl FnMut(&str)) {
 fn heading(operation: &OperationView) -> String {
     format!("{}  {}", text::change(operation), text::step(operation.step))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// The snapshots of a switch that goes through these steps, with their bytes done.
+    fn passing(steps: &[(&str, Option<u64>)]) -> Vec<Snapshot> {
+        let snapshot = |(step, done): &(&str, Option<u64>)| {
+            let progress = done.map(|done| serde_json::json!({ "done_bytes": done, "total_bytes": 4_700_000_000_u64 }));
+            let operation = serde_json::json!({
+                "id": "018f0000-0000-7000-8000-000000000000", "kind": "switch", "from": "a", "to": "b", "step": step,
+                "progress": progress, "started_at": "2026-05-04T12:00:00Z",
+            });
+            let snapshot = serde_json::json!({
+                "version": "1", "phase": "loading", "model": "b", "operation": operation, "engine": null, "error": null,
+                "gateway": null, "sessions": [], "catalog": { "path": "/c", "models": 2, "problems": [] },
+            });
+            serde_json::from_value(snapshot).unwrap()
+        };
+        steps.iter().map(snapshot).collect()
+    }
+
+    #[test]
+    fn the_line_says_what_is_done_and_how_far_it_is() {
+        let bar = ProgressBar::hidden();
+        draw(passing(&[("stop", None), ("load", Some(1_200_000_000))]).into_iter(), &bar);
+        assert_eq!((bar.prefix().as_str(), bar.message().as_str()), ("switch a → b  load", "  1.2 GB/4.7 GB"));
+        draw(passing(&[("rollback", None)]).into_iter(), &bar);
+        assert_eq!((bar.prefix().as_str(), bar.message().as_str()), ("switch a → b  roll back", ""));
+    }
+
+    #[test]
+    fn each_step_is_said_once() {
+        let mut said = Vec::new();
+        let all = passing(&[("prepare", None), ("load", Some(0)), ("load", Some(1)), ("rollback", None)]);
+        steps(all.into_iter(), |step| said.push(step.to_owned()));
+        assert_eq!(said, ["switch a → b  prepare", "switch a → b  load", "switch a → b  roll back"]);
+    }
+}

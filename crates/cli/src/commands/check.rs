@@ -59,21 +59,18 @@ fn report(surroundings: &Surroundings) -> Result<Report> {
     let text = std::fs::read_to_string(&surroundings.path).map_err(|error| {
         Error::new(Code::CatalogInvalid, format!("cannot read {file}"))
             .because(error)
-            .hint("`corral check` without a file checks your own catalog")
+            .hint("see to its path and its permissions")
     })?;
     let reading = Catalog::read(&text, surroundings);
     let mut problems: Vec<ErrorBody> = reading.problems.iter().map(Error::body).collect();
     let mut models = 0;
-    if let Some(catalog) = &reading.catalog {
+    let places = Places::new(&text, &file);
+    for (id, model) in reading.catalog.iter().flat_map(|catalog| &catalog.models) {
+        let files = [("file", Some(&model.launch.file)), ("mmproj", model.launch.mmproj.as_ref())];
+        let wrong = files.into_iter().filter_map(|(key, path)| wrong_file(&places, id.as_str(), key, path?));
         let before = problems.len();
-        let places = Places::new(&text, &file);
-        for (id, model) in &catalog.models {
-            let wrong = [("file", Some(&model.launch.file)), ("mmproj", model.launch.mmproj.as_ref())];
-            let wrong = wrong.into_iter().filter_map(|(key, path)| wrong_file(&places, id.as_str(), key, path?));
-            problems.extend(wrong);
-        }
-        let bad = problems.get(before..).unwrap_or_default().len();
-        models = catalog.models.len().saturating_sub(bad);
+        problems.extend(wrong);
+        models += usize::from(problems.len() == before);
     }
     Ok(Report { file, models, problems })
 }
@@ -86,26 +83,26 @@ fn wrong_file(places: &Places<'_>, model: &str, key: &str, path: &Path) -> Optio
 
 /// Finds the lines of a catalog that is known to be sound.
 struct Places<'a> {
-    text: &'a str,
+    /// Where each line but the first begins.
+    breaks: Vec<usize>,
     file: &'a str,
     root: Option<DeTable<'a>>,
 }
 
 impl<'a> Places<'a> {
     fn new(text: &'a str, file: &'a str) -> Self {
-        Self { text, file, root: DeTable::parse(text).ok().map(toml::Spanned::into_inner) }
+        let breaks = text.match_indices('\n').map(|(at, _)| at + 1).collect();
+        Self { breaks, file, root: DeTable::parse(text).ok().map(toml::Spanned::into_inner) }
     }
 
     /// For instance `models.toml:14: models.a.file`.
     fn of(&self, model: &str, key: &str) -> String {
-        let table = |value: &'_ DeValue<'a>, key: &str| value.as_table()?.get(key).map(|found| found.span().start);
+        let start = |table: &DeValue<'_>| Some(table.as_table()?.get(key)?.span().start);
         let root = self.root.as_ref();
-        let entry = root.and_then(|root| root.get("models")?.get_ref().as_table()?.get(model));
-        let offset = entry
-            .and_then(|entry| table(entry.get_ref(), key))
-            .or_else(|| table(root?.get("defaults")?.get_ref(), key))
-            .unwrap_or(0);
-        let line = self.text.bytes().take(offset).filter(|byte| *byte == b'\n').count() + 1;
+        let own = || start(root?.get("models")?.get_ref().as_table()?.get(model)?.get_ref());
+        let usual = || start(root?.get("defaults")?.get_ref());
+        let offset = own().or_else(usual).unwrap_or(0);
+        let line = self.breaks.partition_point(|start| *start <= offset) + 1;
         let bare = model.bytes().all(|byte| byte != b'.');
         let model = if bare { model.to_owned() } else { format!("\"{model}\"") };
         format!("{}:{line}: models.{model}.{key}", self.file)

@@ -1,6 +1,6 @@
 //! The files of a model, as far as their names and headers tell without a daemon.
 
-use std::fs::File;
+use std::fs::{File, Metadata};
 use std::io;
 use std::path::{Path, PathBuf};
 
@@ -18,31 +18,37 @@ fn parts(first: &Path) -> Vec<PathBuf> {
 
 /// The size of a model in bytes, all parts together.
 pub(crate) fn size(first: &Path) -> Result<u64> {
-    parts(first).iter().map(|part| Ok(open(part)?.1)).sum()
+    parts(first).iter().map(|part| metadata(part).map(|metadata| metadata.len())).sum()
 }
 
 /// Whether each file of a model is there, whole, and a GGUF file; the error is of the first that is not.
 pub(crate) fn check(first: &Path) -> Result<()> {
-    parts(first).iter().try_for_each(|part| match gguf::inspect(open(part)?.0) {
-        Ok(_) => Ok(()),
-        Err(error) => Err(error.of_file(part)),
+    parts(first).iter().try_for_each(|part| {
+        metadata(part)?;
+        let file = File::open(part).map_err(|error| unreadable(part, error))?;
+        gguf::inspect(file).map(|_| ()).map_err(|error| error.of_file(part))
     })
 }
 
-fn open(path: &Path) -> Result<(File, u64)> {
+fn metadata(path: &Path) -> Result<Metadata> {
+    let metadata = path.metadata().map_err(|error| unreadable(path, error))?;
+    if metadata.is_file() {
+        return Ok(metadata);
+    }
+    Err(Error::new(Code::ModelFileInvalid, format!("`{}` is not a file", path.display()))
+        .hint("`file` names the `.gguf` file itself"))
+}
+
+fn unreadable(path: &Path, error: io::Error) -> Error {
     let shown = path.display();
-    let opened = File::open(path).and_then(|file| Ok((file.metadata()?, file)));
-    match opened {
-        Ok((metadata, file)) if metadata.is_file() => Ok((file, metadata.len())),
-        Ok(_) => Err(Error::new(Code::ModelFileInvalid, format!("`{shown}` is not a file"))
-            .hint("`file` names the `.gguf` file itself")),
-        Err(error) if matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory) => {
-            Err(Error::new(Code::ModelFileMissing, format!("there is no file `{shown}`"))
-                .hint("download it, or correct `file` or `models_dir` in models.toml"))
+    match error.kind() {
+        io::ErrorKind::NotFound | io::ErrorKind::NotADirectory => {
+            Error::new(Code::ModelFileMissing, format!("there is no file `{shown}`"))
+                .hint("download it, or correct `file` or `models_dir` in models.toml")
         }
-        Err(error) => Err(Error::new(Code::ModelFileMissing, format!("`{shown}` cannot be read"))
+        _ => Error::new(Code::ModelFileMissing, format!("`{shown}` cannot be read"))
             .because(error)
-            .hint("the user who runs Corral needs the right to read it and to enter its folders")),
+            .hint("the user who runs Corral needs the right to read it and to enter its folders"),
     }
 }
 

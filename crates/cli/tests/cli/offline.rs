@@ -1,5 +1,6 @@
 //! Without a daemon.
 
+use std::io::{BufRead, BufReader};
 use std::path::Path;
 use std::process::{Command, Stdio};
 
@@ -241,4 +242,24 @@ fn a_pipe_sees_no_colours() {
         let run = run(&home, args);
         assert!(!run.stdout.contains('\u{1b}') && !run.stderr.contains('\u{1b}'), "{args:?}");
     }
+}
+
+#[test]
+fn serve_says_where_and_ends_in_order() {
+    let home = SandboxHome::new();
+    home.write_catalog("schema = 1\n[server]\nmanagement = \"127.0.0.1:0\"\n[engine]\nruntime = \"process\"\n");
+    let mut serving = corral(&home, ["serve"]).stdout(Stdio::piped()).stderr(Stdio::null()).spawn().unwrap();
+    let mut lines = BufReader::new(serving.stdout.take().unwrap()).lines().map_while(Result::ok);
+    let first = lines.next().expect("it says where it serves");
+    assert!(first.starts_with("Corral serves at http://127.0.0.1:") && first.ends_with("; ^C ends it"), "{first}");
+    assert_eq!(lines.next(), Some(format!("  token    {}", home.run().join("token").display())));
+    assert_eq!(lines.next(), Some(format!("  catalog  {}", home.catalog().display())));
+    assert!(run(&home, &["status"]).stdout.starts_with("phase    stopped\n"));
+
+    let second = run(&home, &["serve", "--json"]);
+    assert_eq!((second.code, &second.json()["error"]["code"]), (Some(1), &"daemon_running".into()));
+
+    assert!(Command::new("kill").arg(serving.id().to_string()).status().unwrap().success());
+    assert_eq!(serving.wait().unwrap().code(), Some(0));
+    assert_eq!(run(&home, &["status"]).code, Some(69));
 }

@@ -15,8 +15,11 @@ use tokio::time::{Instant, sleep, timeout};
 const SHORTEST: Duration = Duration::from_millis(5);
 /// The longest wait between two questions.
 const LONGEST: Duration = Duration::from_millis(250);
-/// How long one answer about the health may take: a busy machine is slow, a hung server must not be waited for.
-const HEALTH_TIMEOUT: Duration = Duration::from_secs(1);
+/// How long one answer about the health may take at first: a packet that is lost while a network changes would be sent
+/// again only after a second.
+const IMPATIENT: Duration = Duration::from_millis(50);
+/// How long one may take at most: a busy machine is slow, a hung server must not be waited for.
+const PATIENT: Duration = Duration::from_secs(1);
 /// How long one answer about the load may take.
 const BUSY_TIMEOUT: Duration = Duration::from_secs(2);
 /// The largest answer that is read, in bytes.
@@ -56,7 +59,11 @@ impl Probe {
 
     /// Asks `/health` of the server at `url`, which needs no key.
     pub async fn health(&self, url: &str) -> Health {
-        match timeout(HEALTH_TIMEOUT, self.get(url, "/health", None)).await {
+        self.health_within(PATIENT, url).await
+    }
+
+    async fn health_within(&self, patience: Duration, url: &str) -> Health {
+        match timeout(patience, self.get(url, "/health", None)).await {
             Ok(Ok((StatusCode::OK, _))) => Health::Ready,
             Ok(Ok(_)) => Health::Loading,
             Ok(Err(_)) | Err(_) => Health::Silent,
@@ -67,7 +74,8 @@ impl Probe {
     /// against the server's end. Asks more often at first, so that the last wait adds about a hundredth of the time.
     pub async fn until_ready(&self, url: &str) {
         let began = Instant::now();
-        while self.health(url).await != Health::Ready {
+        let patience = || (began.elapsed() / 2).clamp(IMPATIENT, PATIENT);
+        while self.health_within(patience(), url).await != Health::Ready {
             sleep((began.elapsed() / 50).clamp(SHORTEST, LONGEST)).await;
         }
     }
@@ -140,8 +148,13 @@ mod tests {
         let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
         let url = format!("http://{}", listener.local_addr().expect("an address"));
         tokio::spawn(async move {
+            let mut hanging = Vec::new();
             for answer in answers {
                 let (mut stream, _) = listener.accept().await.expect("a connection");
+                if answer == HANG {
+                    hanging.push(stream);
+                    continue;
+                }
                 let mut request = [0; 4096];
                 let _ = stream.read(&mut request).await;
                 let _ = stream.write_all(answer.as_bytes()).await;
@@ -150,6 +163,7 @@ mod tests {
         url
     }
 
+    const HANG: &str = "never answered";
     const LOADING: &str = "HTTP/1.1 503 Service Unavailable\r\nConnection: close\r\nContent-Length: 0\r\n\r\n";
     const READY: &str = "HTTP/1.1 200 OK\r\nConnection: close\r\nContent-Length: 2\r\n\r\n{}";
     const METRICS: &str = "HTTP/1.1 200 OK\r\nConnection: close\r\n\r\n# HELP llamacpp:requests_processing x\n\
@@ -167,6 +181,13 @@ mod tests {
         assert_eq!(probe.health(&url).await, Health::Loading);
         probe.until_ready(&url).await;
         assert_eq!(probe.health(&url).await, Health::Silent, "the server took just the five connections");
+    }
+
+    #[tokio::test]
+    async fn a_question_that_hangs_is_asked_again_soon() {
+        let url = server(vec![HANG, HANG, READY]).await;
+        let soon = timeout(Duration::from_millis(900), Probe::new().until_ready(&url)).await;
+        assert!(soon.is_ok(), "two hanging questions must not take a second each");
     }
 
     #[tokio::test]

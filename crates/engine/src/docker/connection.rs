@@ -81,8 +81,9 @@ impl Connection {
             version: info.server_version.unwrap_or_default(),
             rootless: has("name=rootless"),
             selinux: has("name=selinux"),
-            // Docker Desktop runs its containers in a virtual machine.
+            // Docker Desktop runs its containers in a virtual machine, which under WSL has the same kernel.
             same_kernel: matches!(endpoint.host, Host::Unix(_))
+                && info.operating_system.as_deref() != Some("Docker Desktop")
                 && info.kernel_version.as_deref() == Some(&*rustix::system::uname().release().to_string_lossy()),
             nvidia: info.runtimes.unwrap_or_default().contains_key("nvidia")
                 || info

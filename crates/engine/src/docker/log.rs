@@ -3,7 +3,7 @@
 use bollard::Docker;
 use bollard::container::LogOutput;
 use bollard::query_parameters::{LogsOptions, LogsOptionsBuilder};
-use corral_core::log::{LogBuffer, LogLevel};
+use corral_core::log::LogBuffer;
 use corral_core::{InstanceId, ModelId};
 use futures_util::StreamExt;
 use jiff::Timestamp;
@@ -51,10 +51,7 @@ pub(super) async fn follow(
     read(docker, id, options.build(), |at, line| {
         if after.is_none_or(|after| at > after) {
             last = Some(at);
-            // Numbers for programs, and fine print: nothing for people.
-            if line.level > LogLevel::Debug {
-                buffer.push(line.record(at, model));
-            }
+            buffer.push(line.record(at, model));
         }
     })
     .await;

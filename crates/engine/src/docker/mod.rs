@@ -43,7 +43,7 @@ use crate::health::Probe;
 use crate::logs;
 
 /// How long a server may take to end in an orderly way, in seconds. What matters was saved before it is told to.
-const STOP_GRACE: i32 = 3;
+const STOP_GRACE: i32 = 2;
 
 /// [`Engine`] on Docker. Reaches for the engine when it is first used, and again whenever it went away.
 #[derive(Debug)]
@@ -107,6 +107,10 @@ impl DockerEngine {
                 Error::new(Code::Io, format!("the pipe {} cannot be made", gate.display())).because(error)
             })?;
         }
+        let before = self.inspect(connected, id).await?;
+        if before.port.is_some() {
+            return Ok(before);
+        }
         let started = connected.docker.start_container(&id.0, None).await;
         started.map_err(|error| gone_or(connected, "cannot start the container", &error))?;
         let known = self.inspect(connected, id).await?;
@@ -127,6 +131,7 @@ impl DockerEngine {
             return None;
         };
         let known = self.shared.learn(&instance.id, &container);
+        self.shared.hold_orphan(&instance.id, &known);
         let state = container.state.as_ref();
         let state = match (state.and_then(|state| state.status), known.port) {
             _ if self.shared.is_held(&instance.id) => InstanceState::Created,

@@ -145,7 +145,10 @@ async fn create(
     let options = CreateContainerOptionsBuilder::default().name(name).build();
     let created = connected.docker.create_container(Some(options), create_request(spec, placement)).await;
     let id = InstanceId(created.map_err(|error| connected.error("cannot create a container", &error))?.id);
-    shared.update(&id, |known| known.gate.clone_from(&placement.gate));
+    shared.update(&id, |known| {
+        known.gate.clone_from(&placement.gate);
+        known.loading = true;
+    });
     let started = match &placement.gate {
         Some(gate) => start_held(shared, connected, spec, &id, gate, job).await.map(|held| shared.hold(&id, held)),
         None if job.cancelled.is_cancelled() => Err(superseded()),

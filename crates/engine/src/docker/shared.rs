@@ -121,6 +121,15 @@ impl Shared {
         lock(&self.held).insert(id.clone(), held);
     }
 
+    /// Takes hold of a server that waits though nobody holds it: whoever started it ended at just that moment.
+    pub(super) fn hold_orphan(&self, id: &InstanceId, known: &Known) {
+        if let (Some(gate), Some(_), false) = (&known.gate, known.port, self.is_held(id))
+            && let Ok(Some(held)) = gate::try_hold(gate)
+        {
+            self.hold(id, held);
+        }
+    }
+
     /// Lets a server that waits go on; says whether there was one.
     pub(super) fn release(&self, id: &InstanceId) -> bool {
         lock(&self.held).remove(id).is_some()

@@ -3,7 +3,6 @@
 use std::time::Duration;
 
 use crate::world::{World, get, next, only, ready};
-use corral_core::log::LogLevel;
 use corral_core::ports::{Engine, EngineEvent, InstanceState, Job};
 use corral_testkit::eventually;
 
@@ -114,5 +113,55 @@ async fn each_line_of_the_log_is_there_once() {
     engine.stop(&instance).await.expect("stopped");
     eventually(SOON, || async { world.log_lines("cleaning up") == 2 }).await;
     assert_eq!(world.log_lines("model loaded"), 2, "{:#?}", world.logs.tail(100));
-    assert!(world.logs.tail(100).iter().all(|record| record.level >= LogLevel::Info && record.model == instance.model));
+    assert!(world.logs.tail(100).iter().all(|record| record.model == instance.model));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_server_that_cannot_be_held_back_is_only_created_ahead() {
+    // An engine that is reached over TCP is taken to be on another kernel, which no pipe reaches.
+    let world = World::new().await;
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.expect("a port");
+    let host = format!("tcp://{}", listener.local_addr().expect("an address"));
+    tokio::spawn(async move {
+        while let Ok((mut near, _)) = listener.accept().await {
+            tokio::spawn(async move {
+                let mut far = tokio::net::UnixStream::connect("/var/run/docker.sock").await.expect("Docker's socket");
+                let _ = tokio::io::copy_bidirectional(&mut near, &mut far).await;
+            });
+        }
+    });
+    let engine = world.engine_at([("DOCKER_HOST", host)].into_iter().collect());
+    let instance = engine.prepare(&world.spec("m"), &Job::unwatched()).await.expect("prepared");
+    assert_eq!(only(&engine).await.state, InstanceState::Created);
+    let inspected = world.docker.inspect_container(&instance.id.0, None).await.expect("a container");
+    assert_eq!(inspected.state.and_then(|state| state.running), Some(false));
+    let endpoint = engine.start(&instance).await.expect("started");
+    engine.await_ready(&instance, &endpoint, SOON, &Job::unwatched()).await.expect("ready");
+    engine.discard(&instance).await.expect("removed");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn starting_what_runs_already_changes_nothing() {
+    let world = World::new().await;
+    let engine = world.engine();
+    let (instance, endpoint) = ready(&engine, &world.spec("m")).await;
+    let again = engine.start(&instance).await.expect("it runs");
+    assert_eq!(again.url, endpoint.url);
+    engine.await_ready(&instance, &again, SOON, &Job::unwatched()).await.expect("still ready");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_server_that_was_held_back_by_a_corral_that_died_is_found() {
+    let world = World::new().await;
+    let first = world.engine();
+    let instance = first.prepare(&world.spec("m"), &Job::unwatched()).await.expect("prepared");
+    drop(first);
+    // Whoever held it is gone, so it goes on by itself: it is found running, and can be used or removed.
+    let engine = world.engine();
+    let owned = only(&engine).await;
+    assert_eq!(owned.instance, instance);
+    let InstanceState::Running(endpoint) = owned.state else { panic!("it goes on: {owned:?}") };
+    engine.await_ready(&instance, &endpoint, SOON, &Job::unwatched()).await.expect("ready");
+    engine.discard(&instance).await.expect("removed");
+    assert_eq!(engine.owned().await.expect("an answer"), []);
 }

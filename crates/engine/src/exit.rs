@@ -53,8 +53,13 @@ pub fn cause(exit: Exit, during: During, model: &ModelId, lines: &[Line]) -> Err
     } else if exit.signal == Some(SIGILL) {
         let message = format!("llama-server ended {when}: this CPU lacks instructions that it was built for ({how})");
         Error::new(code(during), message).hint("use an image or a binary that was built for this CPU")
+    } else if exit.code == Some(0) && during == During::Service {
+        // It only ends well when it is told to.
+        let message = format!("llama-server was ended from outside ({how}) {when}");
+        Error::new(Code::ServerKilled, message)
+            .hint(format!("someone stopped it; `corral switch {model}` loads it again"))
     } else {
-        Error::new(code(during), format!("llama-server ended {when} ({how})"))
+        Error::new(code(during), format!("llama-server ended {when} ({how})")).hint(MORE_IN_THE_LOG)
     };
     error.log(logs::relevant(lines))
 }
@@ -71,6 +76,8 @@ const SIGINT: i64 = 2;
 const SIGILL: i64 = 4;
 const SIGKILL: i64 = 9;
 const SIGTERM: i64 = 15;
+
+const MORE_IN_THE_LOG: &str = "`corral logs` shows all that it said; a newer image or binary may do better";
 
 const LESS_MEMORY: &str = "use a smaller `ctx`, fewer `gpu_layers`, a smaller `cache_type_k` and `cache_type_v`, or a smaller \
                            quantisation";
@@ -121,7 +128,10 @@ fn known_cause(model: &ModelId, lines: &[Line]) -> Option<Error> {
         );
     }
     if let Some(msg) = find(&["couldn't bind", "address already in use", "failed to bind"]) {
-        return Some(Error::new(Code::PortTaken, format!("llama-server cannot listen: {}", told(msg))));
+        return Some(
+            Error::new(Code::PortTaken, format!("llama-server cannot listen: {}", told(msg)))
+                .hint("try again: every start takes another free port"),
+        );
     }
     if let Some(msg) = find(&OUT_OF_MEMORY) {
         return Some(Error::new(Code::OutOfMemory, format!("memory ran out: {}", told(msg))).hint(LESS_MEMORY));
@@ -139,7 +149,10 @@ fn known_cause(model: &ModelId, lines: &[Line]) -> Option<Error> {
         );
     }
     if let Some(msg) = find(&["failed to open GGUF file", "error loading model", "failed to load model"]) {
-        return Some(Error::new(Code::LoadFailed, format!("llama-server cannot load the model: {}", told(msg))));
+        return Some(
+            Error::new(Code::LoadFailed, format!("llama-server cannot load the model: {}", told(msg)))
+                .hint(MORE_IN_THE_LOG),
+        );
     }
     None
 }
@@ -266,7 +279,10 @@ mod tests {
         for (raw, code, message) in table {
             let error = after(raw, Exit::from_status(1, false), During::Load);
             assert_eq!((error.code(), error.to_string()), (code, message.to_owned()), "{raw:?}");
-            assert!(!error.body().log.is_empty(), "the log is there to read");
+            assert!(
+                !error.body().log.is_empty() && error.body().hint.is_some(),
+                "the log and a hint are there to read"
+            );
         }
     }
 
@@ -278,7 +294,8 @@ mod tests {
             (137, true, Code::OutOfMemory, "the system ended llama-server (SIGKILL) while it served: memory ran out"),
             (139, false, Code::ServerExited, "llama-server ended while it served (SIGSEGV)"),
             (170, false, Code::ServerExited, "llama-server ended while it served (signal 42)"),
-            (0, false, Code::ServerExited, "llama-server ended while it served (exit code 0)"),
+            (0, false, Code::ServerKilled, "llama-server was ended from outside (exit code 0) while it served"),
+            (1, false, Code::ServerExited, "llama-server ended while it served (exit code 1)"),
             (
                 132,
                 false,
@@ -289,6 +306,7 @@ mod tests {
         for (status, oom, code, message) in table {
             let error = after(&["I hello"], Exit::from_status(status, oom), During::Service);
             assert_eq!((error.code(), error.to_string()), (code, message.to_owned()));
+            assert!(error.body().hint.is_some(), "{error}");
         }
     }
 }

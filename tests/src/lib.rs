@@ -1,1 +1,27 @@
-//! x
+//! The harness of the end-to-end tests: the real `corral`, a real Docker engine and a real `llama-server`, each test
+//! with a home of its own.
+
+#![allow(clippy::unwrap_used, clippy::expect_used, reason = "test code: a panic is how it fails")]
+#![allow(clippy::print_stderr, reason = "test code: what the daemon printed is shown when a test fails")]
+
+pub mod api;
+pub mod catalog;
+pub mod daemon;
+pub mod docker;
+pub mod engine;
+pub mod inference;
+pub mod parts;
+pub mod process;
+pub mod random;
+pub mod wait;
+
+pub use api::{Answer, Api};
+pub use catalog::Models;
+pub use daemon::{Daemon, Ended};
+pub use docker::Docker;
+pub use inference::Inference;
+pub use wait::until;
+
+/// How long anything on these small models may take, unless a test is about its time. A busy machine of two cores is
+/// no reason to fail.
+pub const PATIENCE: std::time::Duration = std::time::Duration::from_mins(1);

@@ -79,8 +79,8 @@ const SIGTERM: i64 = 15;
 
 const MORE_IN_THE_LOG: &str = "`corral logs` shows all that it said; a newer image or binary may do better";
 
-const LESS_MEMORY: &str = "use a smaller `ctx`, fewer `gpu_layers`, a smaller `cache_type_k` and `cache_type_v`, or a smaller \
-                           quantisation";
+const LESS_MEMORY: &str = "use a smaller `ctx`, fewer `gpu_layers`, a smaller `cache_type_k` and `cache_type_v`, or a \
+                           smaller quantisation";
 
 fn how(exit: Exit) -> String {
     match (exit.signal, exit.code) {
@@ -223,8 +223,8 @@ mod tests {
             ),
             (
                 &[
-                    "E ggml_backend_cuda_buffer_type_alloc_buffer: allocating 8192.00 MiB on device 0: cudaMalloc failed: \
-                     out of memory",
+                    "E ggml_backend_cuda_buffer_type_alloc_buffer: allocating 8192.00 MiB on device 0: cudaMalloc \
+                     failed: out of memory",
                     "E llama_model_load: error loading model: unable to allocate CUDA0 buffer",
                     "E llama_model_load_from_file_impl: failed to load model",
                 ],
@@ -247,9 +247,8 @@ mod tests {
                 "memory ran out: terminate called after throwing an instance of 'std::bad_alloc'",
             ),
             (
-                &[
-                    "E llama_model_load: error loading model: error loading model architecture: unknown model architecture: 'x'",
-                ],
+                &["E llama_model_load: error loading model: error loading model architecture: unknown model \
+                    architecture: 'x'"],
                 Code::LoadFailed,
                 "this llama-server does not know the model's kind: error loading model architecture: unknown model \
                  architecture: 'x'",
@@ -267,7 +266,8 @@ mod tests {
             (
                 &["E gguf_init_from_file: failed to open GGUF file '/models/m.gguf' (No such file or directory)"],
                 Code::LoadFailed,
-                "llama-server cannot load the model: failed to open GGUF file '/models/m.gguf' (No such file or directory)",
+                "llama-server cannot load the model: failed to open GGUF file '/models/m.gguf' (No such file or \
+                 directory)",
             ),
             (
                 &["E llama_model_load: error loading model: missing tensor 'x'", "E failed to load model"],

@@ -194,8 +194,8 @@ mod tests {
     fn every_form_of_line_is_read() {
         let table: [(&str, &[(LogLevel, &str)]); 14] = [
             (
-                r#"{"type":"log","time":20838,"level":"error","msg":"srv    load_model: failed to load model, '/m'\n"}"#,
-                &[(LogLevel::Error, "srv    load_model: failed to load model, '/m'")],
+                r#"{"type":"log","time":20838,"level":"error","msg":"srv    load_model: failed to load, '/m'\n"}"#,
+                &[(LogLevel::Error, "srv    load_model: failed to load, '/m'")],
             ),
             (
                 r#"{"type":"log","time":1,"level":"info","msg":"a\nb\n"}"#,

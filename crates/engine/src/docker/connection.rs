@@ -192,8 +192,8 @@ fn refused(what: &str, status: u16, message: &str) -> Error {
         "cdi device injection",
     ]) {
         Error::new(Code::GpuRuntimeMissing, format!("Docker cannot hand the GPU to a container: {message}")).hint(
-            "install nvidia-container-toolkit, then `sudo nvidia-ctk runtime configure --runtime=docker && sudo systemctl \
-             restart docker`; or set `gpu = \"none\"`",
+            "install nvidia-container-toolkit, then `sudo nvidia-ctk runtime configure --runtime=docker && sudo \
+             systemctl restart docker`; or set `gpu = \"none\"`",
         )
     } else if any(&["port is already allocated", "address already in use"]) {
         Error::new(Code::PortTaken, format!("Docker {what}: {message}"))
@@ -217,7 +217,8 @@ mod tests {
             (
                 "could not select device driver \"\" with capabilities: [[gpu]]",
                 Code::GpuRuntimeMissing,
-                "Docker cannot hand the GPU to a container: could not select device driver \"\" with capabilities: [[gpu]]",
+                "Docker cannot hand the GPU to a container: could not select device driver \"\" with \
+                 capabilities: [[gpu]]",
             ),
             (
                 "failed to create shim: OCI runtime create failed: nvidia-container-cli: initialization error",
@@ -226,7 +227,8 @@ mod tests {
                  nvidia-container-cli: initialization error",
             ),
             (
-                "driver failed programming external connectivity: Bind for 127.0.0.1:80 failed: port is already allocated\n",
+                "driver failed programming external connectivity: Bind for 127.0.0.1:80 failed: port is already \
+                 allocated\n",
                 Code::PortTaken,
                 "Docker cannot start: driver failed programming external connectivity: Bind for 127.0.0.1:80 failed: \
                  port is already allocated",

@@ -226,8 +226,8 @@ mod tests {
             (&[runtime], "unix:///var/run/docker.sock (the default)"),
             (
                 &[("DOCKER_HOST", "ssh://me@there")],
-                "engine_unavailable: the Docker engine at ssh://me@there (DOCKER_HOST) cannot be used: only unix:// and \
-                 tcp:// can",
+                "engine_unavailable: the Docker engine at ssh://me@there (DOCKER_HOST) cannot be used: only unix:// \
+                 and tcp:// can",
             ),
             (
                 &[home, ("DOCKER_CONTEXT", "gone")],

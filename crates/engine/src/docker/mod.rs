@@ -330,10 +330,10 @@ fn url(connected: &Connected, port: u16) -> String {
     format!("http://{host}:{port}")
 }
 
+/// A refusal to a container's id with "not found" means that the container is gone.
 fn gone_or(connected: &Connected, what: &str, error: &bollard::errors::Error) -> Error {
-    if status(error) == Some(404)
-        && !matches!(error, bollard::errors::Error::DockerResponseServerError { message, .. } if message.contains("image"))
-    {
+    let is_container = error.to_string().to_ascii_lowercase().contains("no such container");
+    if status(error) == Some(404) && is_container {
         Error::new(Code::ServerKilled, "the container is gone: something outside Corral removed it")
     } else {
         connected.error(what, error)

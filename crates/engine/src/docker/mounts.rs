@@ -34,8 +34,8 @@ pub(super) struct ModelMounts {
 
 /// Works out the binds. `canonical` follows symbolic links.
 ///
-/// The models folder is bound as a whole. A file that is not really in it, whether it has a path of its own or is a link
-/// into a download cache, is bound by itself: the rest of its folder is nobody's business.
+/// The models folder is bound as a whole. A file that is not really in it, whether it has a path of its own or is a
+/// link into a download cache, is bound by itself: the rest of its folder is nobody's business.
 pub(super) fn plan(spec: &LaunchSpec, canonical: impl Fn(&Path) -> std::io::Result<PathBuf>) -> Result<ModelMounts> {
     let missing = |path: &Path, error: std::io::Error| {
         Error::new(Code::ModelFileMissing, format!("{} cannot be opened", path.display())).because(error)

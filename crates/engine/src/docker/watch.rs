@@ -23,7 +23,7 @@ const FIRST_WAIT: Duration = Duration::from_millis(250);
 /// The longest.
 const LONGEST_WAIT: Duration = Duration::from_secs(1);
 /// How long the engine may take to say why a container ended. Whoever waits for the news gets it without.
-const DETAILS: Duration = Duration::from_millis(700);
+const DETAILS: Duration = Duration::from_millis(400);
 
 /// Follows the engine's events for ever.
 pub(super) async fn watch(shared: Arc<Shared>, mut since: Timestamp) {

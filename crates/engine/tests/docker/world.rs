@@ -131,9 +131,9 @@ pub async fn only(engine: &DockerEngine) -> Owned {
     owned.remove(0)
 }
 
-/// The next event, within the second that it may take.
+/// The next event. The wait is long for a machine that has more to do than to test.
 pub async fn next(events: &mut mpsc::UnboundedReceiver<EngineEvent>) -> EngineEvent {
-    tokio::time::timeout(Duration::from_secs(1), events.recv()).await.expect("an event within 1 s").expect("an event")
+    tokio::time::timeout(Duration::from_secs(10), events.recv()).await.expect("an event in time").expect("an event")
 }
 
 /// The status and the body of a request to a server.

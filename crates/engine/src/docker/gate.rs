@@ -3,8 +3,8 @@
 //! Making a container's network takes Docker longer than a small model takes to load. So a new server is started while
 //! the old one still serves, with one more argument, its last: a file with API keys that is a named pipe. It reads all
 //! its other arguments, then waits for the pipe, before it has touched the GPU or the model. Opening the pipe and
-//! closing it again, with nothing written, lets it go on. Should Corral itself die meanwhile, the server goes on too; the
-//! next Corral finds it running.
+//! closing it again, with nothing written, lets it go on. Should Corral itself die meanwhile, the server goes on too;
+//! the next Corral finds it running.
 
 use std::io;
 use std::os::fd::OwnedFd;

@@ -215,7 +215,13 @@ impl Lifecycle {
     fn launch_failed(&mut self, error: Error, effects: &mut Vec<Effect>) {
         let (Some(live), Some(op)) = (&self.live, &self.op) else { return };
         let concerned = op.failure.is_some() || op.target.is_met_by(&live.held.instance);
-        self.drop_live(effects);
+        if error.code() == Code::LoadTimeout {
+            // It still runs: nothing may be started in its place before it has ended.
+            self.stop_live(effects);
+            self.live.iter_mut().for_each(|live| live.proven = false);
+        } else {
+            self.drop_live(effects);
+        }
         let Some(op) = &mut self.op else { return };
         match &mut op.target {
             Target::Adopted { otherwise, .. } if concerned && otherwise.is_some() => {

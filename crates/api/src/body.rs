@@ -13,7 +13,8 @@ use serde::de::{DeserializeOwned, IgnoredAny};
 use serde_json::error::Category;
 
 use crate::failure::Failure;
-use crate::suggest::{nearest, quoted};
+use crate::quote::quoted;
+use corral_core::catalog::nearest;
 
 /// The longest body that is read, in bytes.
 const LIMIT: usize = 64 * 1024;

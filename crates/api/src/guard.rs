@@ -10,7 +10,7 @@ use http::header::{AUTHORIZATION, HOST, ORIGIN};
 use http::{HeaderMap, HeaderValue, Uri};
 use subtle::ConstantTimeEq;
 
-use crate::suggest::quoted;
+use crate::quote::quoted;
 
 /// Refuses a request that does not name this machine's loopback, in `Host` and in an absolute request target.
 pub(crate) fn check_host(uri: &Uri, headers: &HeaderMap) -> Result<(), Error> {

@@ -14,11 +14,11 @@ mod logs;
 mod metrics;
 mod models;
 mod openapi;
+mod quote;
 mod read;
 mod router;
 mod routes;
 mod serve;
-mod suggest;
 
 pub use failure::status_of;
 pub use metrics::Metrics;

@@ -15,8 +15,9 @@ use tokio::sync::broadcast::error::{RecvError, TryRecvError};
 use tokio_util::sync::CancellationToken;
 
 use crate::failure::Failure;
+use crate::quote::quoted;
 use crate::router::Shared;
-use crate::suggest::{nearest, quoted};
+use corral_core::catalog::nearest;
 
 /// How many lines back to begin unless the caller says.
 const TAIL: usize = 200;

@@ -19,8 +19,9 @@ use tokio_util::sync::CancellationToken;
 use crate::failure::Failure;
 use crate::guard::{check_host, check_origin, check_token};
 use crate::metrics::Metrics;
+use crate::quote::quoted;
 use crate::routes::{ROUTES, methods};
-use crate::suggest::{nearest, quoted};
+use corral_core::catalog::nearest;
 
 /// What the API speaks for.
 #[derive(Debug, Clone)]

@@ -9,7 +9,10 @@ use std::path::Path;
 use crate::error::{Code, Error};
 
 mod cursor;
+mod parts;
 mod types;
+
+pub use self::parts::{PartName, parts};
 
 use cursor::Cursor;
 

@@ -10,6 +10,7 @@ mod settings_file;
 
 pub use catalog_file::{ensure_catalog, read_catalog};
 pub use corral_engine::Environment;
+pub use corral_engine::files::{check_model, check_projector};
 pub use doctor::{Finding, Status, doctor};
 pub use paths::Paths;
 pub use runtime_files::{DaemonFile, read_token};

@@ -7,7 +7,7 @@ use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 
 use async_trait::async_trait;
-use corral_core::gguf::{self, GgufSummary};
+use corral_core::gguf::{self, GgufSummary, PartName, parts};
 use corral_core::launch::LaunchSpec;
 use corral_core::ports::{Job, ModelFiles};
 use corral_core::{Code, Error, Result};
@@ -29,7 +29,7 @@ impl ModelFiles for LocalModelFiles {
         let (file, mmproj) = (spec.file.clone(), spec.mmproj.clone());
         let checked = tokio::task::spawn_blocking(move || {
             check_model(&file)?;
-            mmproj.as_deref().map_or(Ok(()), |mmproj| inspect(mmproj).map(|_| ()))
+            mmproj.as_deref().map_or(Ok(()), check_projector)
         });
         checked.await.unwrap_or_else(|error| {
             Err(Error::new(Code::Internal, "checking the model file went wrong").because(error))
@@ -47,19 +47,9 @@ impl ModelFiles for LocalModelFiles {
     }
 }
 
-/// All files of the model that `file` begins, that one included.
-///
-/// A model in several files is named by its first, for instance `m-00001-of-00003.gguf`; `llama-server` finds the
-/// others by their names, as this does.
-pub fn parts(file: &Path) -> Vec<PathBuf> {
-    match SplitName::of(file) {
-        Some(name) if name.index == 1 => (1..=name.count).map(|index| name.part(file, index)).collect(),
-        _ => vec![file.to_owned()],
-    }
-}
-
-fn check_model(file: &Path) -> Result<()> {
-    if let Some(name) = SplitName::of(file).filter(|name| name.index != 1) {
+/// Checks a model's file, with all its parts, from the headers alone.
+pub fn check_model(file: &Path) -> Result<()> {
+    if let Some(name) = PartName::of(file).filter(|name| name.index != 1) {
         let text = format!("`{}` is part {} of {} of a model", file.display(), name.index, name.count);
         return Err(Error::new(Code::ModelFileInvalid, text)
             .hint(format!("name the first part: `{}`", name.part(file, 1).display())));
@@ -83,6 +73,11 @@ fn check_model(file: &Path) -> Result<()> {
         .hint(format!("give all parts their names back, as in `model-00001-of-{:05}.gguf`", split.count)));
     }
     rest.iter().skip(1).try_for_each(|part| inspect(part).map(|_| ()))
+}
+
+/// Checks the file of a multimodal projector, from its header alone.
+pub fn check_projector(file: &Path) -> Result<()> {
+    inspect(file).map(|_| ())
 }
 
 fn inspect(path: &Path) -> Result<GgufSummary> {
@@ -128,32 +123,6 @@ fn similar(folder: &Path, wanted: &Path) -> Option<String> {
     names.sort_by(|(a, first), (b, second)| b.total_cmp(a).then_with(|| first.cmp(second)));
     let list: Vec<String> = names.iter().take(3).map(|(_, name)| format!("`{name}`")).collect();
     (!list.is_empty()).then(|| format!("the folder has {}", list.join(", ")))
-}
-
-/// `…-00002-of-00003.gguf`, as llama.cpp names the parts of a model.
-#[derive(Debug, Clone, PartialEq, Eq)]
-struct SplitName {
-    prefix: String,
-    index: u32,
-    count: u32,
-}
-
-impl SplitName {
-    fn of(file: &Path) -> Option<Self> {
-        let stem = file.file_name()?.to_str()?.strip_suffix(".gguf")?;
-        let (rest, count) = stem.rsplit_once("-of-")?;
-        let (prefix, index) = rest.rsplit_once('-')?;
-        let number = |digits: &str| -> Option<u32> {
-            let padded = digits.len() == 5 && digits.bytes().all(|byte| byte.is_ascii_digit());
-            padded.then(|| digits.parse().ok()).flatten()
-        };
-        let name = Self { prefix: prefix.to_owned(), index: number(index)?, count: number(count)? };
-        (1..=name.count).contains(&name.index).then_some(name)
-    }
-
-    fn part(&self, file: &Path, index: u32) -> PathBuf {
-        file.with_file_name(format!("{}-{index:05}-of-{:05}.gguf", self.prefix, self.count))
-    }
 }
 
 /// Asks the kernel for the files' pages, never far ahead of what has arrived, so that it can stop.
@@ -262,15 +231,6 @@ mod tests {
         LocalModelFiles.check(&spec(part(1))).await.unwrap();
         let error = failure(part(2)).await;
         assert!(hint(&error).contains("m-00001-of-00003.gguf"), "{error:?}");
-    }
-
-    #[test]
-    fn names_of_parts() {
-        for (name, parts_of) in [("m-00001-of-00002.gguf", 2), ("m-00002-of-00002.gguf", 1), ("m-1-of-2.gguf", 1)] {
-            assert_eq!(parts(Path::new(name)).len(), parts_of, "{name}");
-        }
-        assert_eq!(SplitName::of(Path::new("m-00003-of-00002.gguf")), None);
-        assert_eq!(SplitName::of(Path::new("m-+0001-of-00002.gguf")), None);
     }
 
     #[tokio::test]

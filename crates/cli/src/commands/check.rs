@@ -1,14 +1,14 @@
 //! `corral check`
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 use corral_core::catalog::{Catalog, Surroundings};
 use corral_core::{Code, Error, ErrorBody, Result};
-use corral_daemon::{Environment, Paths, ensure_catalog};
+use corral_daemon::{Environment, Paths, check_model, check_projector, ensure_catalog};
 use serde::Serialize;
 use toml::de::{DeTable, DeValue};
 
-use super::{Outcome, model_files};
+use super::Outcome;
 use crate::exit;
 use crate::output::{GOOD, Output, error_text, remark};
 use crate::text;
@@ -66,19 +66,18 @@ fn report(surroundings: &Surroundings) -> Result<Report> {
     let mut models = 0;
     let places = Places::new(&text, &file);
     for (id, model) in reading.catalog.iter().flat_map(|catalog| &catalog.models) {
-        let files = [("file", Some(&model.launch.file)), ("mmproj", model.launch.mmproj.as_ref())];
-        let wrong = files.into_iter().filter_map(|(key, path)| wrong_file(&places, id.as_str(), key, path?));
+        let file = ("file", check_model(&model.launch.file));
+        let mmproj = model.launch.mmproj.as_deref().map(|path| ("mmproj", check_projector(path)));
+        let wrong = [Some(file), mmproj].into_iter().flatten().filter_map(|(key, checked)| {
+            let error = checked.err()?.body();
+            let message = format!("{}: {}", places.of(id.as_str(), key), error.message);
+            Some(ErrorBody { message, ..error })
+        });
         let before = problems.len();
         problems.extend(wrong);
         models += usize::from(problems.len() == before);
     }
     Ok(Report { file, models, problems })
-}
-
-fn wrong_file(places: &Places<'_>, model: &str, key: &str, path: &Path) -> Option<ErrorBody> {
-    let error = model_files::check(path).err()?.body();
-    let message = format!("{}: {}", places.of(model, key), error.message);
-    Some(ErrorBody { message, ..error })
 }
 
 /// Finds the lines of a catalog that is known to be sound.

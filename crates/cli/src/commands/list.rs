@@ -2,12 +2,11 @@
 
 use anstyle::Style;
 use corral_api::dto::{ModelList, ModelState, ModelView};
-use corral_core::catalog::Model;
 use corral_core::snapshot::Snapshot;
-use corral_core::{Code, Error, ModelId, Result};
+use corral_core::{Code, Error, Result};
 use corral_daemon::{Environment, Paths, ensure_catalog, read_catalog};
 
-use super::{Outcome, model_files};
+use super::Outcome;
 use crate::client::Client;
 use crate::exit;
 use crate::output::{BAD, BOLD, BUSY, DIM, GOOD, Output, Paint, remark};
@@ -37,7 +36,7 @@ fn offline(env: &Environment, out: &mut Output) -> Result<(), crate::output::Fai
     let reading = read_catalog(&paths);
     let problems = reading.problems.len();
     let Some(catalog) = reading.catalog else { return Err(broken(reading.problems).into()) };
-    let models: Vec<ModelView> = catalog.models.iter().map(|(id, model)| view(id, model)).collect();
+    let models: Vec<ModelView> = catalog.models.iter().map(|(id, model)| ModelView::of(id, model, None)).collect();
     if out.json {
         out.json(&ModelList { models })?;
     } else {
@@ -63,23 +62,6 @@ fn mention(problems: usize) {
     if problems > 0 {
         let problems = text::count(problems, "mistake", "mistakes");
         remark(&format!("the catalog has {problems}: `corral check` shows everything that is wrong"));
-    }
-}
-
-fn view(id: &ModelId, model: &Model) -> ModelView {
-    let size = model_files::size(&model.launch.file);
-    ModelView {
-        id: id.clone(),
-        name: model.name.clone(),
-        description: model.description.clone(),
-        file: model.launch.file.display().to_string(),
-        size_bytes: size.as_ref().ok().copied(),
-        ctx: model.launch.ctx,
-        parallel: model.launch.parallel,
-        state: if size.is_ok() { ModelState::Available } else { ModelState::Missing },
-        fit: None,
-        aliases: model.aliases.iter().map(|alias| alias.0.clone()).collect(),
-        problem: size.err().map(|error| error.body()),
     }
 }
 
@@ -131,6 +113,8 @@ fn state(state: ModelState, live: bool) -> (&'static str, Style) {
 
 #[cfg(test)]
 mod tests {
+    use corral_core::ModelId;
+
     use super::*;
 
     fn model(id: &str, name: &str, size_bytes: Option<u64>, state: ModelState, aliases: &[&str]) -> ModelView {

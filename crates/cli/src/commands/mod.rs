@@ -5,7 +5,6 @@ mod describe;
 mod doctor;
 mod list;
 mod logs;
-mod model_files;
 mod operate;
 mod serve;
 mod status;

@@ -21,6 +21,7 @@ use std::time::Duration;
 use indexmap::IndexMap;
 
 pub use self::schema::json_schema;
+pub use self::suggest::nearest;
 use crate::error::{Code, Error, Result};
 use crate::id::ModelId;
 use crate::launch::{LaunchSpec, Runtime};

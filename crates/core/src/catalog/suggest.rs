@@ -49,7 +49,7 @@ pub(super) fn unknown_key(key: &str, names: &[String]) -> String {
 }
 
 /// The candidate nearest to a word, where one is near enough; the last part of a dotted candidate is enough.
-pub(super) fn nearest<'a>(word: &str, candidates: impl Iterator<Item = &'a str>) -> Option<&'a str> {
+pub fn nearest<'a>(word: &str, candidates: impl IntoIterator<Item = &'a str>) -> Option<&'a str> {
     if word.len() > LONGEST {
         return None;
     }
@@ -63,6 +63,7 @@ pub(super) fn nearest<'a>(word: &str, candidates: impl Iterator<Item = &'a str>)
         };
         [distance(candidate), distance(last(candidate))].into_iter().flatten().min()
     };
+    let candidates = candidates.into_iter();
     candidates.filter_map(|name| near(&name).map(|steps| (steps, name))).min_by_key(|(steps, _)| *steps).map(|(_, n)| n)
 }
 

@@ -4,7 +4,7 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 
 use corral_core::{Error, ModelId};
-use corral_engine::docker::DockerFacts;
+use corral_engine::docker::{DockerFacts, GpuKind, gpu_kind};
 
 use super::{Finding, Status};
 
@@ -139,9 +139,9 @@ fn engine(facts: &Facts, findings: &mut Vec<Finding>) {
 }
 
 fn gpu(facts: &Facts, findings: &mut Vec<Finding>) {
-    let images = || facts.images.iter().map(|(image, _)| image.as_str());
-    let cuda = images().any(corral_engine::docker::needs_nvidia);
-    let render = images().any(|image| ["rocm", "vulkan", "intel", "sycl"].iter().any(|kind| image.contains(kind)));
+    let kinds: Vec<GpuKind> = facts.images.iter().map(|(image, _)| gpu_kind(image)).collect();
+    let cuda = kinds.contains(&GpuKind::Nvidia);
+    let render = kinds.iter().any(|kind| matches!(kind, GpuKind::Rocm | GpuKind::Render));
     let edit = format!("set `[engine] image` in {} to one for this machine", facts.catalog.display());
     if cuda && !facts.nvidia {
         let message = "the image is for NVIDIA GPUs, and this machine has none, or its driver is not loaded";

@@ -3,7 +3,6 @@
 use corral_core::Result;
 
 use super::connection::{Connection, status};
-use super::gpu::{self, Kind};
 use crate::environment::Environment;
 
 /// An engine that answers.
@@ -43,9 +42,4 @@ pub async fn image_present(env: &Environment, image: &str) -> Result<bool> {
         Err(error) if status(&error) == Some(404) => Ok(false),
         Err(error) => Err(connected.error(&format!("cannot look for the image {image}"), &error)),
     }
-}
-
-/// Whether an image of this name needs the engine's NVIDIA runtime.
-pub fn needs_nvidia(image: &str) -> bool {
-    gpu::kind(image) == Kind::Nvidia
 }

@@ -10,7 +10,7 @@ use crate::args::visible_devices;
 
 /// The kind of GPU that an image was built for, as its name says.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Kind {
+pub enum GpuKind {
     /// None, or one that the name does not say.
     Unsaid,
     /// NVIDIA, through the engine's NVIDIA runtime.
@@ -22,17 +22,17 @@ pub(super) enum Kind {
 }
 
 /// The kind that an image's reference says, for instance `ghcr.io/ggml-org/llama.cpp:server-cuda13`.
-pub(super) fn kind(image: &str) -> Kind {
+pub fn gpu_kind(image: &str) -> GpuKind {
     let lower = image.to_ascii_lowercase();
     let any = |words: &[&str]| words.iter().any(|word| lower.contains(word));
     if any(&["cuda", "nvidia"]) {
-        Kind::Nvidia
+        GpuKind::Nvidia
     } else if any(&["rocm", "-hip"]) {
-        Kind::Rocm
+        GpuKind::Rocm
     } else if any(&["vulkan", "intel", "sycl"]) {
-        Kind::Render
+        GpuKind::Render
     } else {
-        Kind::Unsaid
+        GpuKind::Unsaid
     }
 }
 
@@ -88,17 +88,17 @@ pub(super) struct Access {
 /// Works out what a container of an image of this kind needs for `gpu`.
 ///
 /// An image whose name says no kind gets none with `auto`, and NVIDIA's where GPUs are named.
-pub(super) fn access(kind: Kind, gpu: &Gpu, nodes: &Nodes) -> Result<Access> {
+pub(super) fn access(kind: GpuKind, gpu: &Gpu, nodes: &Nodes) -> Result<Access> {
     let named = match gpu {
         Gpu::None => return Ok(Access::default()),
         Gpu::Auto => None,
         Gpu::Devices(devices) => Some(devices.as_slice()),
     };
     match kind {
-        Kind::Unsaid if named.is_none() => Ok(Access::default()),
-        Kind::Unsaid | Kind::Nvidia => Ok(nvidia(named)),
-        Kind::Rocm => of_nodes(nodes, named, nodes.kfd, &["/dev/kfd", "/dev/dri"]),
-        Kind::Render => of_nodes(nodes, named, true, &["/dev/dri"]),
+        GpuKind::Unsaid if named.is_none() => Ok(Access::default()),
+        GpuKind::Unsaid | GpuKind::Nvidia => Ok(nvidia(named)),
+        GpuKind::Rocm => of_nodes(nodes, named, nodes.kfd, &["/dev/kfd", "/dev/dri"]),
+        GpuKind::Render => of_nodes(nodes, named, true, &["/dev/dri"]),
     }
 }
 
@@ -153,14 +153,14 @@ mod tests {
     #[test]
     fn the_name_of_an_image_says_its_kind() {
         for (tag, expected) in [
-            ("server", Kind::Unsaid),
-            ("server-cuda", Kind::Nvidia),
-            ("server-cuda13-b7000", Kind::Nvidia),
-            ("server-rocm", Kind::Rocm),
-            ("server-vulkan", Kind::Render),
-            ("server-intel", Kind::Render),
+            ("server", GpuKind::Unsaid),
+            ("server-cuda", GpuKind::Nvidia),
+            ("server-cuda13-b7000", GpuKind::Nvidia),
+            ("server-rocm", GpuKind::Rocm),
+            ("server-vulkan", GpuKind::Render),
+            ("server-intel", GpuKind::Render),
         ] {
-            assert_eq!(kind(&format!("ghcr.io/ggml-org/llama.cpp:{tag}")), expected, "{tag}");
+            assert_eq!(gpu_kind(&format!("ghcr.io/ggml-org/llama.cpp:{tag}")), expected, "{tag}");
         }
     }
 
@@ -169,14 +169,14 @@ mod tests {
         let none = Nodes::default();
         let one = Nodes { kfd: false, render: vec![PathBuf::from("/dev/dri/renderD128")], groups: vec![44] };
         let code = |kind, gpu, nodes| access(kind, &gpu, nodes).map_err(|error| error.code());
-        assert_eq!(code(Kind::Render, Gpu::Auto, &none), Ok(Access::default()));
-        assert_eq!(code(Kind::Rocm, Gpu::Auto, &one), Ok(Access::default()), "ROCm needs /dev/kfd as well");
-        assert_eq!(code(Kind::Rocm, Gpu::Devices(vec![0]), &one), Err(Code::GpuRuntimeMissing));
-        assert_eq!(code(Kind::Render, Gpu::Devices(vec![1]), &one), Err(Code::GpuRuntimeMissing));
-        assert!(code(Kind::Render, Gpu::Devices(vec![0]), &one).is_ok());
-        assert_eq!(code(Kind::Nvidia, Gpu::None, &one), Ok(Access::default()));
-        assert_eq!(code(Kind::Unsaid, Gpu::Auto, &one), Ok(Access::default()));
-        let named = code(Kind::Unsaid, Gpu::Devices(vec![0]), &none).expect("asked for by name");
+        assert_eq!(code(GpuKind::Render, Gpu::Auto, &none), Ok(Access::default()));
+        assert_eq!(code(GpuKind::Rocm, Gpu::Auto, &one), Ok(Access::default()), "ROCm needs /dev/kfd as well");
+        assert_eq!(code(GpuKind::Rocm, Gpu::Devices(vec![0]), &one), Err(Code::GpuRuntimeMissing));
+        assert_eq!(code(GpuKind::Render, Gpu::Devices(vec![1]), &one), Err(Code::GpuRuntimeMissing));
+        assert!(code(GpuKind::Render, Gpu::Devices(vec![0]), &one).is_ok());
+        assert_eq!(code(GpuKind::Nvidia, Gpu::None, &one), Ok(Access::default()));
+        assert_eq!(code(GpuKind::Unsaid, Gpu::Auto, &one), Ok(Access::default()));
+        let named = code(GpuKind::Unsaid, Gpu::Devices(vec![0]), &none).expect("asked for by name");
         assert_eq!(named.requests.len(), 1);
     }
 }

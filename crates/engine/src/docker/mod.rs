@@ -33,7 +33,8 @@ use jiff::Timestamp;
 use tokio::sync::mpsc;
 use tokio_util::task::AbortOnDropHandle;
 
-pub use self::facts::{DockerFacts, docker_facts, image_present, needs_nvidia};
+pub use self::facts::{DockerFacts, docker_facts, image_present};
+pub use self::gpu::{GpuKind, gpu_kind};
 
 use self::connection::{Connected, status};
 use self::shared::{Known, Shared};

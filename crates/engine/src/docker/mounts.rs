@@ -5,8 +5,6 @@ use std::path::{Path, PathBuf};
 use corral_core::launch::LaunchSpec;
 use corral_core::{Code, Error, Result};
 
-use crate::files;
-
 /// The models folder inside a container.
 pub(super) const MODELS: &str = "/models";
 /// Files from elsewhere inside a container.
@@ -48,7 +46,7 @@ pub(super) fn plan(spec: &LaunchSpec, canonical: impl Fn(&Path) -> std::io::Resu
     }
     let mut place = |file: &Path, group: &str| -> Result<String> {
         let mut first = None;
-        for part in files::parts(file) {
+        for part in corral_core::gguf::parts(file) {
             let real = canonical(&part).map_err(|error| missing(&part, error))?;
             let within = folder.as_deref().filter(|folder| {
                 // In the folder by its name as well as in truth: inside, a link would point nowhere.

@@ -111,7 +111,7 @@ fn place(
         slots_dir: std::fs::canonicalize(slots_dir).map_err(|error| io("the folder", slots_dir, error))?,
         gate: gate.map(|gate| std::fs::canonicalize(&gate).unwrap_or(gate)),
         user: user.map(|(uid, gid)| format!("{uid}:{gid}")),
-        gpu: gpu::access(gpu::kind(&spec.image), &spec.gpu, &Nodes::find())?,
+        gpu: gpu::access(gpu::gpu_kind(&spec.image), &spec.gpu, &Nodes::find())?,
         selinux: facts.selinux,
     })
 }
@@ -124,7 +124,7 @@ fn readable_by_all(spec: &LaunchSpec, source: &Path, is_folder: bool) -> bool {
     if !is_folder {
         return allows(source, 0o004);
     }
-    let files = crate::files::parts(&spec.file).into_iter().chain(spec.mmproj.clone());
+    let files = corral_core::gguf::parts(&spec.file).into_iter().chain(spec.mmproj.clone());
     files.filter_map(|file| Some(source.join(file.strip_prefix(&spec.models_dir).ok()?))).all(|file| {
         let above = file.ancestors().skip(1).take_while(|folder| folder.starts_with(source));
         allows(&file, 0o004) && above.into_iter().all(|folder| allows(folder, 0o001))

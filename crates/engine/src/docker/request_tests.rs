@@ -1,12 +1,12 @@
 use serde_json::{Value, json};
 
 use super::*;
-use crate::docker::gpu::{self, Kind, Nodes};
+use crate::docker::gpu::{self, GpuKind, Nodes};
 use crate::docker::mounts;
 use crate::fixture::spec;
 use corral_core::launch::Gpu;
 
-fn placement(spec: &LaunchSpec, kind: Kind) -> Placement {
+fn placement(spec: &LaunchSpec, kind: GpuKind) -> Placement {
     let nodes = Nodes {
         kfd: true,
         render: ["128", "129"].map(|n| format!("/dev/dri/renderD{n}").into()).to_vec(),
@@ -25,7 +25,7 @@ fn placement(spec: &LaunchSpec, kind: Kind) -> Placement {
     }
 }
 
-fn request(spec: &LaunchSpec, kind: Kind) -> Value {
+fn request(spec: &LaunchSpec, kind: GpuKind) -> Value {
     serde_json::to_value(create_request(spec, &placement(spec, kind))).expect("plain data")
 }
 
@@ -76,7 +76,7 @@ fn with(mut base: Value, changes: Vec<(&str, Value)>) -> Value {
 
 #[test]
 fn a_model_on_the_cpu() {
-    assert_eq!(request(&spec(), Kind::Unsaid), cpu());
+    assert_eq!(request(&spec(), GpuKind::Unsaid), cpu());
 }
 
 #[test]
@@ -97,7 +97,7 @@ fn all_nvidia_gpus() {
             ),
         ],
     );
-    assert_eq!(request(&spec(), Kind::Nvidia), expected);
+    assert_eq!(request(&spec(), GpuKind::Nvidia), expected);
 }
 
 #[test]
@@ -121,7 +121,7 @@ fn two_nvidia_gpus() {
             ("/Labels/dev.corral.config-hash", json!(spec.hash().0)),
         ],
     );
-    assert_eq!(request(&spec, Kind::Nvidia), expected);
+    assert_eq!(request(&spec, GpuKind::Nvidia), expected);
 }
 
 #[test]
@@ -129,9 +129,9 @@ fn rocm_and_vulkan() {
     let node = |path: &str| json!({"PathOnHost": path, "PathInContainer": path, "CgroupPermissions": "rw"});
     let groups = ("/HostConfig/GroupAdd", json!(["44"]));
     let rocm = ("/HostConfig/Devices", json!([node("/dev/kfd"), node("/dev/dri")]));
-    assert_eq!(request(&spec(), Kind::Rocm), with(cpu(), vec![groups.clone(), rocm]));
+    assert_eq!(request(&spec(), GpuKind::Rocm), with(cpu(), vec![groups.clone(), rocm]));
     let vulkan = ("/HostConfig/Devices", json!([node("/dev/dri")]));
-    assert_eq!(request(&spec(), Kind::Render), with(cpu(), vec![groups, vulkan]));
+    assert_eq!(request(&spec(), GpuKind::Render), with(cpu(), vec![groups, vulkan]));
 }
 
 #[test]
@@ -154,14 +154,14 @@ fn a_file_outside_the_models_folder() {
         ],
     );
     expected["Cmd"][1] = json!("/files/model/x.gguf");
-    assert_eq!(request(&spec, Kind::Unsaid), expected);
+    assert_eq!(request(&spec, GpuKind::Unsaid), expected);
 }
 
 #[test]
 fn what_only_some_need() {
     let mut spec = spec();
     spec.args = vec!["--mlock".to_owned()];
-    let mut placement = placement(&spec, Kind::Unsaid);
+    let mut placement = placement(&spec, GpuKind::Unsaid);
     placement.selinux = true;
     placement.gate = None;
     placement.user = None;

@@ -5,11 +5,12 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Output, Stdio};
 use std::time::{Duration, Instant};
 
+use corral_core::snapshot::Snapshot;
 use corral_daemon::{Environment, Paths};
 use corral_testkit::SandboxHome;
 use rustix::process::Signal;
 
-use crate::api::Api;
+use crate::api::{Api, instance};
 use crate::docker::Docker;
 use crate::parts::{corral_binary, home, variable};
 use crate::{PATIENCE, process, until};
@@ -163,16 +164,25 @@ impl Daemon {
         self.spawn();
     }
 
-    /// Waits until no container but these runs, and none waits to be started.
+    /// Waits until these containers run and there are no others, not even stopped ones.
     #[track_caller]
-    pub fn until_runs_only(&self, wanted: &[String]) {
+    pub fn until_owns_only(&self, wanted: &[String]) {
         let home_id = self.home_id();
-        until(PATIENCE, &format!("only {wanted:?} runs"), || {
+        until(PATIENCE, &format!("it has the containers {wanted:?} and no others"), || {
             let owned = self.docker.owned(&home_id);
-            let settled = owned.iter().all(|one| matches!(one.state.as_str(), "running" | "exited"));
-            let running: Vec<_> = owned.into_iter().filter(|one| one.state == "running").map(|one| one.id).collect();
-            (settled && running == wanted).then_some(())
+            let all_run = owned.iter().all(|one| one.state == "running");
+            (all_run && owned.into_iter().map(|one| one.id).eq(wanted.iter().cloned())).then_some(())
         });
+    }
+
+    /// When the server began, or which process it is: what Docker or the kernel says, not Corral.
+    #[track_caller]
+    pub fn began(&self, status: &Snapshot) -> String {
+        let model = status.model.as_ref().expect("a model");
+        match self.docker.inspect(&instance(status)) {
+            Some(seen) => seen["State"]["StartedAt"].to_string(),
+            None => format!("{:?}", process::with_argument(&self.home.models().join(format!("{model}.gguf")))),
+        }
     }
 }
 

@@ -37,7 +37,7 @@ fn the_model_serves_again_when_the_engine_is_back() {
         let after = api.until_serves("b");
         assert_eq!(after.error, None, "round {round}: {after:#?}");
         Inference::of(&after).assert_answers("b");
-        daemon.until_runs_only(&[instance(&after)]);
+        daemon.until_owns_only(&[instance(&after)]);
     }
     Inference::of(&api.switched("a")).assert_answers("a");
 
@@ -55,7 +55,7 @@ fn the_model_serves_again_when_the_engine_is_back() {
     engine.serve();
     let status = api.until_serves("a");
     Inference::of(&status).assert_answers("a");
-    daemon.until_runs_only(&[instance(&status)]);
+    daemon.until_owns_only(&[instance(&status)]);
     // Its containers go before the engine does.
     drop(daemon);
 }

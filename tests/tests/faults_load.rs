@@ -11,7 +11,8 @@ use corral_core::snapshot::Phase;
 use corral_testkit::gguf::{not_a_gguf, truncated};
 use corral_testkit::{SandboxHome, TinyModel};
 use corral_tests::api::{assert_serves, expect_error, instance};
-use corral_tests::{Answer, Daemon, Inference, Models, PATIENCE, parts, process, until};
+use corral_tests::docker::HOME_LABEL;
+use corral_tests::{Answer, Daemon, Docker, Inference, Models, PATIENCE, parts, process, until};
 use serde_json::{Value, json};
 
 /// A model called `bad` beside the good `a` and `b`.
@@ -39,7 +40,7 @@ impl Fault {
         let status = api.status();
         assert_eq!((status.phase, &status.engine, &status.operation), (Phase::Failed, &None, &None), "{status:#?}");
         expect_error(&serde_json::to_value(&status.error).expect("JSON"), self.code, self.said);
-        daemon.until_runs_only(&[]);
+        daemon.until_owns_only(&[]);
 
         let before = api.switched("a");
         assert_eq!(before.error, None, "what went well clears the error");
@@ -58,7 +59,7 @@ impl Fault {
         expect_error(&serde_json::to_value(&status.error).expect("JSON"), self.code, self.said);
         Inference::of(&status).assert_answers("a");
         if status.engine.as_ref().is_some_and(|engine| engine.image.is_some()) {
-            daemon.until_runs_only(&[instance(&status)]);
+            daemon.until_owns_only(&[instance(&status)]);
         }
 
         let status = api.switched("b");
@@ -126,14 +127,34 @@ fn llama_server_does_not_know_the_kind_of_model() {
 
 #[test]
 fn loading_takes_too_long() {
-    let slow = corral_tests::Docker::new().slow_image(parts::image(), 600);
+    let slow = Docker::new().slow_image(parts::image(), 600);
     let lines = format!("file = \"a.gguf\"\nimage = \"{}\"\nload_timeout = \"1s\"", slow.tag);
     Fault::docker(&lines, "load_timeout", &["bad", "1 s"]).check();
 }
 
 #[test]
+fn two_models_are_never_in_memory_at_once() {
+    let docker = Docker::new();
+    let slow = docker.slow_image(parts::image(), 600);
+    let lines = format!("image = \"{}\"\nload_timeout = \"1s\"", slow.tag);
+    let daemon = Daemon::start(Models::docker().tiny(&["a"]).tiny_with("bad", &lines).home());
+    let since = jiff::Timestamp::now().to_string();
+    daemon.api().switched("a");
+    daemon.api().switch_wait("bad").expect_error("load_timeout", &["`a` serves again"]);
+    daemon.until_owns_only(&[instance(&daemon.api().status())]);
+
+    // What Docker says happened. A new server is started beside the old one, but waits before it loads.
+    let (until, label) = (jiff::Timestamp::now().to_string(), format!("label={HOME_LABEL}={}", daemon.home_id()));
+    let format = "{{.Action}} {{index .Actor.Attributes \"dev.corral.model\"}}";
+    let told = docker.run(&["events", "--since", &since, "--until", &until, "--filter", &label, "--format", format]);
+    let told: Vec<_> =
+        told.lines().filter(|line| ["start", "die"].contains(&&line[..line.find(' ').unwrap()])).collect();
+    assert_eq!(told, ["start a", "start bad", "die a", "die bad", "start a"], "the one ends before the other begins");
+}
+
+#[test]
 fn llama_server_is_ended_from_outside_while_it_loads() {
-    let docker = corral_tests::Docker::new();
+    let docker = Docker::new();
     let slow = docker.slow_image(parts::image(), 600);
     let fault = Fault::docker(
         &format!("file = \"a.gguf\"\nimage = \"{}\"", slow.tag),
@@ -155,7 +176,7 @@ fn llama_server_is_ended_from_outside_while_it_loads() {
 
 #[test]
 fn memory_runs_out_while_it_loads() {
-    let docker = corral_tests::Docker::new();
+    let docker = Docker::new();
     let slow = docker.slow_image(parts::image(), 3);
     // The KV cache alone is beyond what the container is given below.
     let lines = format!("file = \"a.gguf\"\nimage = \"{}\"\nctx = 131072", slow.tag);

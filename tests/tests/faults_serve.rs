@@ -40,7 +40,7 @@ fn ends(models: &Models, end: impl Fn(&Daemon, &Snapshot), code: &str, said: &[&
         assert_eq!(status.error, None, "what went well clears the error");
         Inference::of(&status).assert_answers(model);
         if status.engine.as_ref().is_some_and(|engine| engine.image.is_some()) {
-            daemon.until_runs_only(&[instance(&status)]);
+            daemon.until_owns_only(&[instance(&status)]);
         }
     }
 }

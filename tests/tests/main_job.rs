@@ -5,7 +5,7 @@
 use corral_core::snapshot::{Phase, Snapshot};
 use corral_testkit::SandboxHome;
 use corral_tests::api::{assert_serves, instance};
-use corral_tests::{Daemon, Inference, Models, PATIENCE, process, until};
+use corral_tests::{Daemon, Inference, Models, process};
 use serde_json::{Value, json};
 
 /// Start, ask, switch to and fro, look, stop: what a user does all day.
@@ -68,11 +68,10 @@ fn models(body: &Value) -> Vec<(String, String)> {
 fn in_docker() {
     let daemon = Daemon::start(Models::docker().tiny(&["a", "b"]).home());
     let docker = daemon.docker().clone();
-    // A stopped container may be kept, to be started again at once; none may run beside the one that serves.
     the_main_job(&daemon, |status| {
         docker.inspect(&instance(status)).is_none_or(|seen| seen["State"]["Running"] == false)
     });
-    until(PATIENCE, "no container is left after a stop", || docker.owned(&daemon.home_id()).is_empty().then_some(()));
+    daemon.until_owns_only(&[]);
 }
 
 #[test]
@@ -93,7 +92,7 @@ fn a_model_that_is_kept_is_adopted_as_it_is() {
         keep(&home);
         let mut daemon = Daemon::start(home);
         let before = daemon.api().switched("a");
-        let (ask, begun) = (Inference::of(&before), started(&daemon, &before));
+        let (ask, begun) = (Inference::of(&before), daemon.began(&before));
         let ended = daemon.terminate();
         assert!(ended.status.success(), "{ended:?}");
         ask.assert_answers("a");
@@ -103,21 +102,13 @@ fn a_model_that_is_kept_is_adopted_as_it_is() {
         assert_eq!(instance(&after), instance(&before), "the same server");
         let engine = after.engine.as_ref().expect("an engine");
         assert_eq!(Inference::of(&after).url, ask.url, "its address is the same");
-        assert_eq!(started(&daemon, &after), begun, "it was not restarted");
+        assert_eq!(daemon.began(&after), begun, "it was not restarted");
         assert!(!engine.config_changed, "{after:#?}");
         Inference::of(&after).assert_answers("a");
 
         // What was adopted is as good as what was started: it can be switched away from.
         Inference::of(&daemon.api().switched("b")).assert_answers("b");
         assert!(ask.try_post("/v1/messages", &json!({})).is_err(), "the adopted server has ended");
-    }
-}
-
-/// When the server began, or which process it is: what Docker or the kernel says, not Corral.
-fn started(daemon: &Daemon, status: &Snapshot) -> String {
-    match daemon.docker().inspect(&instance(status)) {
-        Some(seen) => seen["State"]["StartedAt"].to_string(),
-        None => format!("{:?}", process::with_argument(&daemon.home().models().join("a.gguf"))),
     }
 }
 

@@ -84,9 +84,9 @@ impl Server {
 }
 
 impl ProcessEngine {
-    /// An engine whose records are in `config.run_dir` and whose logs are in `config.state_dir`.
+    /// An engine whose records and logs are in `config.state_dir`.
     pub fn new(config: EngineConfig) -> Self {
-        let records = Records::new(&config.run_dir);
+        let records = Records::new(&config.state_dir);
         let probe = Probe::new();
         let (servers, readers) = (Mutex::default(), Mutex::default());
         Self { shared: Arc::new(Shared { config, records, probe, servers, readers }) }

@@ -63,15 +63,15 @@ impl Record {
     }
 }
 
-/// The folder of the records: `instances/` in the runtime folder.
+/// The folder of the records: `instances/` in the state folder, which a logout does not empty: a server may outlive it.
 #[derive(Debug, Clone)]
 pub(super) struct Records {
     folder: PathBuf,
 }
 
 impl Records {
-    pub(super) fn new(run_dir: &Path) -> Self {
-        Self { folder: run_dir.join("instances") }
+    pub(super) fn new(state_dir: &Path) -> Self {
+        Self { folder: state_dir.join("instances") }
     }
 
     fn path(&self, id: &InstanceId) -> PathBuf {

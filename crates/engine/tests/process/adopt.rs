@@ -127,7 +127,7 @@ async fn what_an_old_session_left_is_removed() {
 }
 
 fn rewrite(bed: &Bed, id: &InstanceId, change: impl FnOnce(&mut Value)) {
-    let path = bed.home.run().join(format!("instances/{id}.json"));
+    let path = bed.home.state().join(format!("instances/{id}.json"));
     let mut record: Value = serde_json::from_slice(&fs::read(&path).unwrap()).unwrap();
     change(&mut record);
     fs::write(&path, record.to_string()).unwrap();

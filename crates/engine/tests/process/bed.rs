@@ -88,7 +88,7 @@ impl Bed {
     }
 
     pub(crate) fn record_path(&self, instance: &Instance) -> PathBuf {
-        self.home.run().join(format!("instances/{}.json", instance.id))
+        self.home.state().join(format!("instances/{}.json", instance.id))
     }
 
     pub(crate) fn record(&self, instance: &Instance) -> Value {
@@ -106,7 +106,7 @@ impl Bed {
 
 impl Drop for Bed {
     fn drop(&mut self) {
-        for entry in fs::read_dir(self.home.run().join("instances")).into_iter().flatten().flatten() {
+        for entry in fs::read_dir(self.home.state().join("instances")).into_iter().flatten().flatten() {
             let record = fs::read(entry.path()).ok().and_then(|bytes| serde_json::from_slice(&bytes).ok());
             if let Some(pid) = record.as_ref().and_then(pid_in) {
                 let _ = rustix::process::kill_process_group(pid, Signal::KILL);

@@ -60,7 +60,7 @@ async fn the_key_is_nobody_elses() {
     let mode = |path| fs::metadata(path).unwrap().permissions().mode() & 0o777;
     assert_eq!(mode(bed.record_path(&instance)), 0o600);
     assert_eq!(mode(bed.log_path(&instance)), 0o600);
-    assert_eq!(mode(bed.home.run().join("instances")), 0o700);
+    assert_eq!(mode(bed.home.state().join("instances")), 0o700);
 }
 
 #[tokio::test]

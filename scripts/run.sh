@@ -135,7 +135,8 @@ else
   cargo build --release --locked -p corral-cli -p corral-testkit
   embed "$CORRAL_HOME"
   management="$(sed -n 's/^management *= *"\(.*\)".*/\1/p' "$catalog")"
-  if health="$(curl -s --max-time 2 "http://$management/healthz")"; then
+  # Port 0 takes any that is free.
+  if [[ "$management" != *:0 ]] && health="$(curl -s --max-time 2 "http://$management/healthz")"; then
     jq -e '.status == "ok" and .version' >/dev/null 2>&1 <<<"$health" ||
       die "$management is in use" "another program answers there" "change management in $catalog"
     die "Corral serves at $management already" "this would be the second one" "use that one, or stop it and start again"
@@ -147,7 +148,10 @@ if "$corral" status >/dev/null 2>&1; then
 fi
 say "running with $catalog"
 start_serve
-[[ -z "$embedded" ]] || prove
+if [[ -n "$embedded" ]]; then
+  management="$(jq -r .management "$CORRAL_HOME/run/daemon.json")"
+  prove
+fi
 if [[ -n "$once" ]]; then
   [[ -z "$embedded" ]] || "$corral" stop
   exit

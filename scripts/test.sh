@@ -7,4 +7,4 @@ source "$SCRIPTS/testbed.sh"
 
 testbed_up
 cd "$REPO"
-cargo test --workspace --locked "$@"
+cargo test --workspace --locked --no-fail-fast "$@"

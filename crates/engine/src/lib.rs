@@ -9,6 +9,7 @@ pub mod files;
 pub mod health;
 pub mod logs;
 pub mod process;
+mod progress;
 
 #[cfg(test)]
 mod fixture;

@@ -187,7 +187,7 @@ fn check_looks_at_the_model_files() {
     let (catalog, models) = (home.catalog().display().to_string(), home.models().display().to_string());
     let cut = format!("error: {catalog}:8: models.b.file: `{models}/b.gguf` is ");
     assert!(check.stdout.starts_with(&cut), "{}", check.stdout);
-    let missing = format!("error: {catalog}:12: models.\"c.1\".file: there is no file `{models}/c.gguf`\n");
+    let missing = format!("error: {catalog}:12: models.\"c.1\".file: `{models}/c.gguf` is not there\n");
     assert!(check.stdout.contains(&missing), "{}", check.stdout);
     let json = run(&home, &["check", "--json"]);
     assert_eq!(json.code, Some(78));

@@ -41,7 +41,7 @@ use self::shared::{Known, Shared};
 use crate::args::API_KEY;
 use crate::environment::EngineConfig;
 use crate::health::Probe;
-use crate::logs;
+use crate::{logs, progress};
 
 /// How long a server may take to end in an orderly way, in seconds. What matters was saved before it is told to.
 const STOP_GRACE: i32 = 2;
@@ -200,7 +200,10 @@ impl Engine for DockerEngine {
     async fn await_ready(&self, instance: &Instance, endpoint: &Endpoint, timeout: Duration, job: &Job) -> Result<()> {
         let connected = self.connected().await?;
         let id = &instance.id;
+        let known = self.known(&connected, id).await?;
+        let pid = known.process.as_ref().map(|process| process.pid);
         tokio::select! {
+            () = progress::report_loading(pid, known.model_bytes, job) => Ok(()),
             () = self.probe.until_ready(&endpoint.url) => {
                 self.shared.update(id, |known| known.loading = false);
                 Ok(())

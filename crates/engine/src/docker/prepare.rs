@@ -20,6 +20,7 @@ use super::mounts::{self, MODELS};
 use super::request::{self, Placement, create_request};
 use super::shared::Shared;
 use super::{ended, pull, superseded};
+use crate::progress;
 
 /// How long a server may take to read its arguments.
 const ARGUMENTS: Duration = Duration::from_mins(1);
@@ -147,6 +148,7 @@ async fn create(
     let id = InstanceId(created.map_err(|error| connected.error("cannot create a container", &error))?.id);
     shared.update(&id, |known| {
         known.gate.clone_from(&placement.gate);
+        known.model_bytes = progress::model_bytes(spec);
         known.loading = true;
     });
     let started = match &placement.gate {

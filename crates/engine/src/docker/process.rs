@@ -14,7 +14,11 @@ const PATIENCE: i64 = 30;
 
 /// A handle on one process, never on another one that gets its number later.
 #[derive(Debug)]
-pub(super) struct ContainerProcess(Arc<OwnedFd>);
+pub(super) struct ContainerProcess {
+    fd: Arc<OwnedFd>,
+    /// Its number outside the container.
+    pub pid: i32,
+}
 
 impl ContainerProcess {
     /// The process `pid` if it is one of the container's on this machine; none where that cannot be told.
@@ -23,12 +27,12 @@ impl ContainerProcess {
         let fd = pidfd_open(Pid::from_raw(raw)?, PidfdFlags::empty()).ok()?;
         // The number can belong to another process namespace, or to another process by now.
         let groups = std::fs::read_to_string(format!("/proc/{raw}/cgroup")).ok()?;
-        groups.contains(container).then(|| Self(Arc::new(fd)))
+        groups.contains(container).then(|| Self { fd: Arc::new(fd), pid: raw })
     }
 
     /// Returns true once the process has ended, false where that could not be seen.
     pub(super) async fn ended(&self) -> bool {
-        let fd = Arc::clone(&self.0);
+        let fd = Arc::clone(&self.fd);
         let seen = tokio::task::spawn_blocking(move || {
             let patience = Timespec { tv_sec: PATIENCE, tv_nsec: 0 };
             // A process descriptor becomes readable when the process ends, and stays so.

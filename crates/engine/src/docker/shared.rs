@@ -29,6 +29,8 @@ pub(super) struct Known {
     pub started_at: Option<Timestamp>,
     /// Its first process, while it runs.
     pub process: Option<Arc<ContainerProcess>>,
+    /// The size of its model's files; none where it was created by an earlier Corral.
+    pub model_bytes: Option<u64>,
     /// Its named pipe.
     pub gate: Option<PathBuf>,
     /// Held while the engine starts, stops or removes it.

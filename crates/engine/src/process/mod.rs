@@ -27,7 +27,7 @@ use tokio::time::timeout;
 use crate::args::{self, Listen, ServerPaths};
 use crate::environment::EngineConfig;
 use crate::health::Probe;
-use crate::logs;
+use crate::{logs, progress};
 
 mod binary;
 mod follow;
@@ -66,6 +66,8 @@ struct Shared {
 #[derive(Debug)]
 struct Server {
     record: Record,
+    /// The size of its model's files; none where it was started by an earlier Corral.
+    model_bytes: Option<u64>,
     run: Option<Arc<Run>>,
 }
 
@@ -101,7 +103,8 @@ impl Engine for ProcessEngine {
         }
         let record = self.shared.new_record(spec)?;
         let instance = record.instance();
-        self.shared.servers().insert(instance.id.clone(), Server { record, run: None });
+        let server = Server { record, model_bytes: progress::model_bytes(spec), run: None };
+        self.shared.servers().insert(instance.id.clone(), server);
         Ok(instance)
     }
 
@@ -113,9 +116,11 @@ impl Engine for ProcessEngine {
     async fn await_ready(&self, instance: &Instance, endpoint: &Endpoint, timeout: Duration, job: &Job) -> Result<()> {
         let run = self.shared.run(&instance.id).ok_or_else(|| unknown(&instance.id))?;
         run.loading.store(true, Ordering::Relaxed);
+        let model_bytes = self.shared.servers().get(&instance.id).and_then(|server| server.model_bytes);
         tokio::select! {
             biased;
             cause = run.until_ended() => Err(cause),
+            () = progress::report_loading(Some(run.identity.pid), model_bytes, job) => Ok(()),
             () = job.cancelled.cancelled() => Err(superseded()),
             () = self.shared.probe.until_ready(&endpoint.url) => {
                 run.loading.store(false, Ordering::Relaxed);
@@ -209,7 +214,7 @@ impl Shared {
         match self.spawn(&mut record, port) {
             Ok(run) => {
                 let endpoint = run.endpoint.clone();
-                *server = Server { record, run: Some(run) };
+                (server.record, server.run) = (record, Some(run));
                 Ok(endpoint)
             }
             Err(error) => {
@@ -300,7 +305,7 @@ impl Shared {
     fn adopt(self: &Arc<Self>, mut record: Record) -> Server {
         let written = record.run.as_ref().and_then(|run| run.process.clone());
         let Some(identity) = written.or_else(|| Identity::marked(&record.id)) else {
-            return Server { record, run: None };
+            return Server { record, model_bytes: None, run: None };
         };
         let handle = identity.open().map(run::waitable);
         let follower = follow::open(&record.log)
@@ -311,14 +316,14 @@ impl Shared {
                     run.process = Some(identity.clone());
                 }
                 let run = self.attend(&record, identity, handle, None, follower);
-                Server { record, run: Some(run) }
+                Server { record, model_bytes: None, run: Some(run) }
             }
-            (None, _) => Server { record, run: None },
+            (None, _) => Server { record, model_bytes: None, run: None },
             (Some(Err(error)), _) | (_, Err(error)) => {
                 // Better none than one whose end nobody would notice.
                 tracing::warn!(id = %record.id, %error, "cannot attend a server that still runs: it is ended");
                 identity.signal(Signal::KILL);
-                Server { record, run: None }
+                Server { record, model_bytes: None, run: None }
             }
         }
     }

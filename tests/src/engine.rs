@@ -25,7 +25,8 @@ impl PrivateEngine {
         let mut engine = Self { folder, bridge: format!("corralt{number}"), child: None };
         // Of the range that is kept for tests of networks, so that it is nobody's.
         let address = format!("198.18.{number}.1/24");
-        run(&["ip", "link", "add", &engine.bridge, "type", "bridge"]);
+        // A bridge without an address of its own takes that of a container, and changes it when that one goes.
+        run(&["ip", "link", "add", &engine.bridge, "address", "02:42:c6:12:00:01", "type", "bridge"]);
         run(&["ip", "address", "add", &address, "dev", &engine.bridge]);
         run(&["ip", "link", "set", &engine.bridge, "up"]);
         engine.serve();

@@ -2,8 +2,6 @@
 
 use std::fs::{self, File};
 use std::io;
-use std::num::NonZeroU64;
-use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 
 use async_trait::async_trait;
@@ -11,11 +9,9 @@ use corral_core::gguf::{self, GgufSummary, PartName, parts};
 use corral_core::launch::LaunchSpec;
 use corral_core::ports::{Job, ModelFiles};
 use corral_core::{Code, Error, Result};
-use rustix::fs::Advice;
-use tokio_util::sync::CancellationToken;
 
-/// How much is asked for ahead of what has arrived; two of these are under way at a time.
-const CHUNK: u64 = 8 << 20;
+use crate::read_ahead::read_ahead;
+
 /// A folder is searched for similar names this far.
 const MOST_ENTRIES: usize = 2000;
 
@@ -41,8 +37,9 @@ impl ModelFiles for LocalModelFiles {
         let stop = job.cancelled.child_token();
         // The thread ends as well when nobody waits for it any more.
         let _ends_with_this = stop.clone().drop_guard();
-        if tokio::task::spawn_blocking(move || read_ahead(&files, &stop)).await.is_err() {
-            tracing::debug!("reading a model ahead went wrong");
+        match tokio::task::spawn_blocking(move || read_ahead(&files, &stop)).await {
+            Ok(bytes) => tracing::debug!(bytes, "the model was read ahead"),
+            Err(error) => tracing::debug!(%error, "reading a model ahead went wrong"),
         }
     }
 }
@@ -123,43 +120,6 @@ fn similar(folder: &Path, wanted: &Path) -> Option<String> {
     names.sort_by(|(a, first), (b, second)| b.total_cmp(a).then_with(|| first.cmp(second)));
     let list: Vec<String> = names.iter().take(3).map(|(_, name)| format!("`{name}`")).collect();
     (!list.is_empty()).then(|| format!("the folder has {}", list.join(", ")))
-}
-
-/// Asks the kernel for the files' pages, never far ahead of what has arrived, so that it can stop.
-fn read_ahead(files: &[PathBuf], stop: &CancellationToken) {
-    let opened: Vec<(File, u64)> = files
-        .iter()
-        .filter_map(|path| {
-            let file = File::open(path).ok()?;
-            let size = file.metadata().ok().filter(fs::Metadata::is_file)?.len();
-            Some((file, size))
-        })
-        .collect();
-    let wanted: u64 = opened.iter().map(|(_, size)| size).sum();
-    let available = fs::read_to_string("/proc/meminfo").ok().and_then(|text| available_bytes(&text));
-    if available.is_none_or(|available| wanted > available) {
-        tracing::debug!(wanted, ?available, "the model does not fit in free memory: it is not read ahead");
-        return;
-    }
-    for (file, size) in &opened {
-        let mut offset = 0;
-        while offset < *size && !stop.is_cancelled() {
-            if rustix::fs::fadvise(file, offset, NonZeroU64::new(CHUNK), Advice::WillNeed).is_err() {
-                return;
-            }
-            // One byte of the chunk before this: it is there once the disk has got that far.
-            if offset > 0 && file.read_at(&mut [0], offset - 1).is_err() {
-                return;
-            }
-            offset += CHUNK;
-        }
-    }
-}
-
-/// `MemAvailable` of `/proc/meminfo`, in bytes.
-fn available_bytes(meminfo: &str) -> Option<u64> {
-    let line = meminfo.lines().find_map(|line| line.strip_prefix("MemAvailable:"))?;
-    line.trim().strip_suffix(" kB")?.trim().parse::<u64>().ok()?.checked_mul(1024)
 }
 
 #[cfg(test)]
@@ -243,11 +203,5 @@ mod tests {
         LocalModelFiles.prefetch(&spec(dir.path().join("missing.gguf")), &job).await;
         job.cancelled.cancel();
         LocalModelFiles.prefetch(&spec(file), &job).await;
-    }
-
-    #[test]
-    fn free_memory_is_read_from_meminfo() {
-        assert_eq!(available_bytes("MemTotal: 9 kB\nMemAvailable:   24 kB\n"), Some(24 * 1024));
-        assert_eq!(available_bytes("MemTotal: 9 kB\n"), None);
     }
 }

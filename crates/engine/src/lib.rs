@@ -10,6 +10,7 @@ pub mod health;
 pub mod logs;
 pub mod process;
 mod progress;
+mod read_ahead;
 
 #[cfg(test)]
 mod fixture;

@@ -36,11 +36,7 @@ pub enum During {
 
 /// The error for a server that ended without being told to.
 pub fn cause(exit: Exit, during: During, model: &ModelId, lines: &[Line]) -> Error {
-    let how = how(exit);
-    let when = match during {
-        During::Load => "while it loaded the model",
-        During::Service => "while it served",
-    };
+    let (how, when) = (how(exit), when(during));
     let error = if exit.oom_killed {
         let message = format!("the system ended llama-server ({how}) {when}: memory ran out");
         Error::new(Code::OutOfMemory, message).hint(LESS_MEMORY)
@@ -62,6 +58,28 @@ pub fn cause(exit: Exit, during: During, model: &ModelId, lines: &[Line]) -> Err
         Error::new(code(during), format!("llama-server ended {when} ({how})")).hint(MORE_IN_THE_LOG)
     };
     error.log(logs::relevant(lines))
+}
+
+/// The error for a server whose container somebody outside Corral removed; `during` where it ran until then.
+pub fn removed(during: Option<During>, model: Option<&ModelId>, lines: &[Line]) -> Error {
+    let message = match (during.map(when), model) {
+        (Some(when), _) => format!("llama-server was ended from outside (its container was removed) {when}"),
+        (None, Some(model)) => format!("the container of `{model}` is gone: it was removed from outside"),
+        (None, None) => "the container is gone: it was removed from outside".to_owned(),
+    };
+    let remedy = match model {
+        Some(model) => format!("`corral switch {model}` makes another one"),
+        None => "`corral list` shows what can be loaded".to_owned(),
+    };
+    let hint = format!("someone removed it, as `docker rm -f` and `docker system prune` do; {remedy}");
+    Error::new(Code::ServerKilled, message).hint(hint).log(logs::relevant(lines))
+}
+
+fn when(during: During) -> &'static str {
+    match during {
+        During::Load => "while it loaded the model",
+        During::Service => "while it served",
+    }
 }
 
 /// The error for a server that was loading its model, or serving, and whose end nothing explains.
@@ -283,6 +301,27 @@ mod tests {
                 !error.body().log.is_empty() && error.body().hint.is_some(),
                 "the log and a hint are there to read"
             );
+        }
+    }
+
+    #[test]
+    fn a_container_that_was_removed_is_told_as_that() {
+        let model = model();
+        let table = [
+            (
+                removed(Some(During::Load), Some(&model), &logs::parse("I loading")),
+                "llama-server was ended from outside (its container was removed) while it loaded the model",
+            ),
+            (
+                removed(None, Some(&model), &logs::parse("I loading")),
+                "the container of `m` is gone: it was removed from outside",
+            ),
+            (removed(None, None, &logs::parse("I loading")), "the container is gone: it was removed from outside"),
+        ];
+        for (error, message) in table {
+            assert_eq!((error.code(), error.to_string().as_str()), (Code::ServerKilled, message));
+            assert!(error.body().hint.is_some_and(|hint| hint.contains("`corral ")), "{error}");
+            assert_eq!(error.body().log, ["loading"]);
         }
     }
 

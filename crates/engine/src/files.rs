@@ -10,6 +10,7 @@ use corral_core::launch::LaunchSpec;
 use corral_core::ports::{Job, ModelFiles};
 use corral_core::{Code, Error, Result};
 
+use crate::errors;
 use crate::read_ahead::read_ahead;
 
 /// A folder is searched for similar names this far.
@@ -27,9 +28,7 @@ impl ModelFiles for LocalModelFiles {
             check_model(&file)?;
             mmproj.as_deref().map_or(Ok(()), check_projector)
         });
-        checked.await.unwrap_or_else(|error| {
-            Err(Error::new(Code::Internal, "checking the model file went wrong").because(error))
-        })
+        checked.await.unwrap_or_else(|error| Err(errors::defect("checking the model file went wrong").because(error)))
     }
 
     async fn prefetch(&self, spec: &LaunchSpec, job: &Job) {

@@ -102,7 +102,10 @@ impl Probe {
     }
 
     async fn get(&self, url: &str, path: &str, key: Option<&Secret>) -> Result<(StatusCode, Bytes)> {
-        let silent = || Error::new(Code::EngineFailed, format!("llama-server at {url} does not answer"));
+        let silent = || {
+            Error::new(Code::EngineFailed, format!("llama-server at {url} does not answer"))
+                .hint("`corral status` says whether it runs, and `corral logs` what it does")
+        };
         let mut request = Request::get(format!("{url}{path}"));
         if let Some(key) = key {
             request = request.header(header::AUTHORIZATION, format!("Bearer {}", key.expose()));
@@ -117,6 +120,7 @@ impl Probe {
 
 fn strange(url: &str, path: &str, how: &str) -> Error {
     Error::new(Code::EngineFailed, format!("llama-server at {url} answers {path} {how}"))
+        .hint("look at `args` and `env` of the model in models.toml: they can turn `--metrics` and `--slots` off")
 }
 
 /// The sum of the requests in progress and in the queue, from Prometheus text.
@@ -199,6 +203,10 @@ mod tests {
             assert_eq!(probe.busy(&url, &key).await.expect("an answer"), expected);
         }
         let gone = server(Vec::new()).await;
-        assert_eq!(probe.busy(&gone, &key).await.expect_err("nobody there").code(), Code::EngineFailed);
+        let gone = probe.busy(&gone, &key).await.expect_err("nobody there");
+        let odd = probe.busy(&server(vec![NOT_IMPLEMENTED, NOT_IMPLEMENTED]).await, &key).await.expect_err("odd");
+        for error in [gone, odd] {
+            assert!(error.code() == Code::EngineFailed && error.body().hint.is_some(), "{error:?}");
+        }
     }
 }

@@ -4,12 +4,15 @@ pub mod args;
 pub mod docker;
 mod engines;
 pub mod environment;
+mod errors;
 pub mod exit;
 pub mod files;
 pub mod health;
+mod load;
 pub mod logs;
 pub mod process;
 mod progress;
+mod random;
 mod read_ahead;
 
 #[cfg(test)]

@@ -12,6 +12,9 @@ use crate::environment::Environment;
 /// How long the engine may take to begin an answer, in seconds. Starting a container with a GPU can take some.
 const TIMEOUT: u64 = 120;
 
+/// The hint for a failure that only Docker itself can explain.
+const ASK_DOCKER: &str = "Docker's own log says more: `journalctl -u docker -e`";
+
 /// What is asked of an engine once.
 #[expect(clippy::struct_excessive_bools, reason = "independent facts, not a state")]
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -105,8 +108,14 @@ impl Connected {
             }
             bollard::errors::Error::DockerStreamError { error } => refused(what, 500, error),
             other if is_connection(other) => unavailable(&self.endpoint, other),
-            other => Error::new(Code::EngineFailed, format!("Docker {what}: {other}")),
+            other => Error::new(Code::EngineFailed, format!("Docker {what}: {other}")).hint(ASK_DOCKER),
         }
+    }
+
+    /// The error for an engine that answered and then no more; `what` says how that was noticed.
+    pub(super) fn silent(&self, what: &str) -> Error {
+        Error::new(Code::EngineUnavailable, format!("the Docker engine at {} {what}", self.endpoint))
+            .hint(start_hint(&self.endpoint))
     }
 }
 
@@ -140,23 +149,24 @@ pub(super) fn unavailable(endpoint: &Endpoint, error: &bollard::errors::Error) -
             "this user may not use it".to_owned(),
             "add yourself to its group and log in again: `sudo usermod -aG docker $USER`".to_owned(),
         ),
-        (Host::Unix(path), _) if missing || io == Some(io::ErrorKind::NotFound) => {
-            ("there is no such socket".to_owned(), start_hint(path))
+        (Host::Unix(_), _) if missing || io == Some(io::ErrorKind::NotFound) => {
+            ("there is no such socket".to_owned(), start_hint(endpoint))
         }
-        (Host::Unix(path), Some(io::ErrorKind::ConnectionRefused)) => {
-            ("nothing listens there".to_owned(), start_hint(path))
+        (Host::Unix(_), Some(io::ErrorKind::ConnectionRefused)) => {
+            ("nothing listens there".to_owned(), start_hint(endpoint))
         }
-        (Host::Unix(path), _) => (deepest(error), start_hint(path)),
-        (Host::Tcp(_), _) => (deepest(error), format!("see whether the engine that {} names runs", endpoint.source)),
+        _ => (deepest(error), start_hint(endpoint)),
     };
     Error::new(Code::EngineUnavailable, format!("the Docker engine at {endpoint} does not answer: {why}")).hint(hint)
 }
 
-fn start_hint(socket: &std::path::Path) -> String {
-    if socket.starts_with("/run/user") || socket.starts_with("/home") {
-        "start it: `systemctl --user start docker`".to_owned()
-    } else {
-        "start it: `sudo systemctl start docker`".to_owned()
+fn start_hint(endpoint: &Endpoint) -> String {
+    match &endpoint.host {
+        Host::Unix(socket) if socket.starts_with("/run/user") || socket.starts_with("/home") => {
+            "start it: `systemctl --user start docker`".to_owned()
+        }
+        Host::Unix(_) => "start it: `sudo systemctl start docker`".to_owned(),
+        Host::Tcp(_) => format!("see whether the engine that {} names runs", endpoint.source),
     }
 }
 
@@ -197,13 +207,14 @@ fn refused(what: &str, status: u16, message: &str) -> Error {
         )
     } else if any(&["port is already allocated", "address already in use"]) {
         Error::new(Code::PortTaken, format!("Docker {what}: {message}"))
+            .hint("try again: every start takes another free port; `ss -tlnp` shows which program has this one")
     } else if any(&["error gathering device information"]) {
         Error::new(Code::GpuRuntimeMissing, format!("Docker {what}: {message}"))
             .hint("see whether the GPU's driver is loaded: `ls -l /dev/dri /dev/kfd`")
     } else if any(&["no space left on device"]) {
         Error::new(Code::EngineFailed, format!("Docker {what}: {message}")).hint("make room: `docker system df`")
     } else {
-        Error::new(Code::EngineFailed, format!("Docker {what}: {message} (status {status})"))
+        Error::new(Code::EngineFailed, format!("Docker {what}: {message} (status {status})")).hint(ASK_DOCKER)
     }
 }
 
@@ -233,11 +244,44 @@ mod tests {
                 "Docker cannot start: driver failed programming external connectivity: Bind for 127.0.0.1:80 failed: \
                  port is already allocated",
             ),
+            (
+                "error gathering device information while adding custom device \"/dev/kfd\": no such file",
+                Code::GpuRuntimeMissing,
+                "Docker cannot start: error gathering device information while adding custom device \"/dev/kfd\": no \
+                 such file",
+            ),
+            (
+                "write /var/lib/docker/x: no space left on device",
+                Code::EngineFailed,
+                "Docker cannot start: write /var/lib/docker/x: no space left on device",
+            ),
             ("conflict", Code::EngineFailed, "Docker cannot start: conflict (status 409)"),
         ];
         for (message, code, told) in table {
             let error = refused("cannot start", 409, message);
             assert_eq!((error.code(), error.to_string()), (code, told.to_owned()));
+            assert!(error.body().hint.is_some(), "{error}");
+        }
+    }
+
+    #[test]
+    fn every_failure_has_a_hint() {
+        use bollard::errors::Error as E;
+        for host in [Host::Unix("/run/user/7/docker.sock".into()), Host::Tcp("127.0.0.1:2375".to_owned())] {
+            let endpoint = Arc::new(Endpoint { host, source: "the default".to_owned() });
+            let docker = Docker::connect_with_http("127.0.0.1:1", TIMEOUT, API_DEFAULT_VERSION).expect("a client");
+            let connected = Connected { docker, facts: Arc::default(), endpoint };
+            let table = [
+                (connected.silent("went away"), Code::EngineUnavailable),
+                (connected.error("cannot start", &E::RequestTimeoutError), Code::EngineUnavailable),
+                (connected.error("cannot start", &io::Error::other("odd").into()), Code::EngineUnavailable),
+                (connected.error("cannot start", &E::DockerStreamError { error: "odd".into() }), Code::EngineFailed),
+                (connected.error("cannot start", &E::APIVersionParseError {}), Code::EngineFailed),
+            ];
+            for (error, code) in table {
+                assert_eq!(error.code(), code, "{error}");
+                assert!(error.body().hint.is_some_and(|hint| !hint.is_empty()), "{error}");
+            }
         }
     }
 

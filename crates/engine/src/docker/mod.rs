@@ -40,8 +40,10 @@ use self::connection::{Connected, status};
 use self::shared::{Known, Shared};
 use crate::args::API_KEY;
 use crate::environment::EngineConfig;
+use crate::errors::{self, superseded};
 use crate::health::Probe;
-use crate::{logs, progress};
+use crate::load::{self, Loaded};
+use crate::progress;
 
 /// How long a server may take to end in an orderly way, in seconds. What matters was saved before it is told to.
 const STOP_GRACE: i32 = 2;
@@ -86,17 +88,27 @@ impl DockerEngine {
     }
 
     /// What is known of a container, from memory or else from the engine.
-    async fn known(&self, connected: &Connected, id: &InstanceId) -> Result<Known> {
-        match self.shared.known(id) {
+    async fn known(&self, connected: &Connected, instance: &Instance) -> Result<Known> {
+        match self.shared.known(&instance.id) {
             Some(known) => Ok(known),
-            None => self.inspect(connected, id).await,
+            None => self.inspect(connected, instance).await,
         }
     }
 
-    async fn inspect(&self, connected: &Connected, id: &InstanceId) -> Result<Known> {
-        let container = connected.docker.inspect_container(&id.0, None).await;
-        let container = container.map_err(|error| gone_or(connected, "cannot look at the container", &error))?;
-        Ok(self.shared.learn(id, &container))
+    async fn inspect(&self, connected: &Connected, instance: &Instance) -> Result<Known> {
+        let container = connected.docker.inspect_container(&instance.id.0, None).await;
+        let container =
+            container.map_err(|error| self.gone_or(connected, "cannot look at the container", instance, &error))?;
+        Ok(self.shared.learn(&instance.id, &container))
+    }
+
+    /// What went wrong when the engine was asked to do something with an instance that may be there no more.
+    fn gone_or(&self, connected: &Connected, what: &str, instance: &Instance, error: &bollard::errors::Error) -> Error {
+        if ended::is_gone(error) {
+            ended::removed(&self.shared, None, Some(&instance.model))
+        } else {
+            connected.error(what, error)
+        }
     }
 
     /// Starts a container that does not wait at its gate.
@@ -104,19 +116,17 @@ impl DockerEngine {
         let id = &instance.id;
         if let Some(gate) = &known.gate {
             // The runtime folder can have been emptied since.
-            gate::make(gate).map_err(|error| {
-                Error::new(Code::Io, format!("the pipe {} cannot be made", gate.display())).because(error)
-            })?;
+            gate::make(gate).map_err(|error| errors::unusable("cannot make the pipe", gate, error))?;
         }
-        let before = self.inspect(connected, id).await?;
+        let before = self.inspect(connected, instance).await?;
         if before.port.is_some() {
             return Ok(before);
         }
         let started = connected.docker.start_container(&id.0, None).await;
-        started.map_err(|error| gone_or(connected, "cannot start the container", &error))?;
-        let known = self.inspect(connected, id).await?;
+        started.map_err(|error| self.gone_or(connected, "cannot start the container", instance, &error))?;
+        let known = self.inspect(connected, instance).await?;
         if let Some(gate) = &known.gate {
-            drop(prepare::hold(connected, id, &instance.model, gate).await?);
+            drop(prepare::hold(&self.shared, connected, id, &instance.model, gate).await?);
         }
         Ok(known)
     }
@@ -169,13 +179,13 @@ impl Engine for DockerEngine {
             }
             made
         });
-        task.await.unwrap_or_else(|error| Err(Error::new(Code::Internal, "preparing a container broke").because(error)))
+        task.await.unwrap_or_else(|error| Err(errors::defect("preparing a container broke").because(error)))
     }
 
     async fn start(&self, instance: &Instance) -> Result<Endpoint> {
         let connected = self.connected().await?;
         let id = &instance.id;
-        let mut known = self.known(&connected, id).await?;
+        let mut known = self.known(&connected, instance).await?;
         let turn = Arc::clone(&known.turn).lock_owned().await;
         self.shared.update(id, |known| {
             known.loading = true;
@@ -192,7 +202,7 @@ impl Engine for DockerEngine {
         let Some(port) = known.port else {
             // It ended at once: Docker takes the port back.
             let status = ended::wait(&connected, id).await?;
-            return Err(ended::cause(&connected, id, &instance.model, status).await);
+            return Err(ended::cause(&self.shared, &connected, id, &instance.model, status).await);
         };
         Ok(Endpoint { url: url(&connected, port), started_at: started })
     }
@@ -200,24 +210,26 @@ impl Engine for DockerEngine {
     async fn await_ready(&self, instance: &Instance, endpoint: &Endpoint, timeout: Duration, job: &Job) -> Result<()> {
         let connected = self.connected().await?;
         let id = &instance.id;
-        let known = self.known(&connected, id).await?;
+        let known = self.known(&connected, instance).await?;
         let pid = known.process.as_ref().map(|process| process.pid);
-        tokio::select! {
-            () = progress::report_loading(pid, known.model_bytes, job) => Ok(()),
-            () = self.probe.until_ready(&endpoint.url) => {
+        let mut ended = std::pin::pin!(ended::wait(&connected, id));
+        let ready = self.probe.until_ready(&endpoint.url);
+        let progress = progress::report_loading(pid, known.model_bytes, job);
+        let status = match load::wait(&mut ended, ready, progress, timeout, &job.cancelled).await {
+            Loaded::Ended(status) => status?,
+            // It has ended, and Docker has yet to say so: who answered may have been another on the same port.
+            Loaded::Ready if known.process.is_some_and(|process| process.has_ended()) => ended.await?,
+            Loaded::Ready => {
                 self.shared.update(id, |known| known.loading = false);
-                Ok(())
+                return Ok(());
             }
-            status = ended::wait(&connected, id) => Err(ended::cause(&connected, id, &instance.model, status?).await),
-            () = job.cancelled.cancelled() => Err(superseded()),
-            () = tokio::time::sleep(timeout) => {
+            Loaded::Cancelled => return Err(superseded()),
+            Loaded::TooSlow => {
                 let lines = log::tail(&connected.docker, id).await;
-                let message = format!("`{}` was not ready within {} s", instance.model, timeout.as_secs());
-                Err(Error::new(Code::LoadTimeout, message)
-                    .hint(format!("a larger `load_timeout` for `{}` in models.toml waits longer", instance.model))
-                    .log(logs::relevant(&lines)))
+                return Err(errors::too_slow(&instance.model, timeout, &lines));
             }
-        }
+        };
+        Err(ended::cause(&self.shared, &connected, id, &instance.model, status).await)
     }
 
     async fn busy(&self, instance: &Instance, endpoint: &Endpoint) -> Result<u32> {
@@ -227,7 +239,7 @@ impl Engine for DockerEngine {
     async fn stop(&self, instance: &Instance) -> Result<()> {
         let connected = self.connected().await?;
         let id = &instance.id;
-        let known = match self.known(&connected, id).await {
+        let known = match self.known(&connected, instance).await {
             Ok(known) => known,
             Err(error) if error.code() == Code::ServerKilled => return Ok(()),
             Err(error) => return Err(error),
@@ -259,7 +271,7 @@ impl Engine for DockerEngine {
                     Err(connected.error("cannot stop the container", &error))
                 }
                 Ok(_) => Ok(()),
-                Err(error) => Err(Error::new(Code::Internal, "stopping a container broke").because(error)),
+                Err(error) => Err(errors::defect("stopping a container broke").because(error)),
             },
             () = process_ended => Ok(()),
         }
@@ -332,18 +344,4 @@ fn url(connected: &Connected, port: u16) -> String {
         endpoint::Host::Unix(_) => "127.0.0.1",
     };
     format!("http://{host}:{port}")
-}
-
-/// A refusal to a container's id with "not found" means that the container is gone.
-fn gone_or(connected: &Connected, what: &str, error: &bollard::errors::Error) -> Error {
-    let is_container = error.to_string().to_ascii_lowercase().contains("no such container");
-    if status(error) == Some(404) && is_container {
-        Error::new(Code::ServerKilled, "the container is gone: something outside Corral removed it")
-    } else {
-        connected.error(what, error)
-    }
-}
-
-pub(crate) fn superseded() -> Error {
-    Error::new(Code::Superseded, "a newer request took this one's place")
 }

@@ -5,6 +5,8 @@ use std::path::{Path, PathBuf};
 use corral_core::launch::LaunchSpec;
 use corral_core::{Code, Error, Result};
 
+use crate::errors;
+
 /// The models folder inside a container.
 pub(super) const MODELS: &str = "/models";
 /// Files from elsewhere inside a container.
@@ -36,7 +38,9 @@ pub(super) struct ModelMounts {
 /// link into a download cache, is bound by itself: the rest of its folder is nobody's business.
 pub(super) fn plan(spec: &LaunchSpec, canonical: impl Fn(&Path) -> std::io::Result<PathBuf>) -> Result<ModelMounts> {
     let missing = |path: &Path, error: std::io::Error| {
-        Error::new(Code::ModelFileMissing, format!("{} cannot be opened", path.display())).because(error)
+        Error::new(Code::ModelFileMissing, format!("{} cannot be opened", path.display()))
+            .because(error)
+            .hint("the user who runs Corral needs the right to read it and to enter its folders")
     };
     let mut mounts = ModelMounts { binds: Vec::new(), model: String::new(), mmproj: None };
     // A catalog can name all its models absolutely; then there may be no models folder.
@@ -62,7 +66,7 @@ pub(super) fn plan(spec: &LaunchSpec, canonical: impl Fn(&Path) -> std::io::Resu
             };
             first.get_or_insert(target);
         }
-        first.ok_or_else(|| Error::new(Code::Internal, "a model without files"))
+        first.ok_or_else(|| errors::defect("a model without files"))
     };
     mounts.model = place(&spec.file, "model")?;
     mounts.mmproj = spec.mmproj.as_deref().map(|file| place(file, "mmproj")).transpose()?;

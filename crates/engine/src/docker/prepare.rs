@@ -19,8 +19,9 @@ use super::gpu::{self, Nodes};
 use super::mounts::{self, MODELS};
 use super::request::{self, Placement, create_request};
 use super::shared::Shared;
-use super::{ended, pull, superseded};
-use crate::progress;
+use super::{ended, pull};
+use crate::errors::{self, superseded};
+use crate::{progress, random};
 
 /// How long a server may take to read its arguments.
 const ARGUMENTS: Duration = Duration::from_mins(1);
@@ -30,8 +31,8 @@ pub(super) async fn prepare(shared: &Arc<Shared>, spec: &LaunchSpec, job: &Job) 
     let connected = shared.connection.get().await?;
     let image = image(&connected, spec, job).await?;
     job.report(Step::Prepare, None);
-    let name = format!("corral-{}-{}", spec.model, random::<4>()?);
-    let key = Secret::new(random::<32>()?);
+    let name = format!("corral-{}-{}", spec.model, random::hex::<4>()?);
+    let key = Secret::new(random::hex::<32>()?);
     let placed = {
         let (shared, spec, name, key) = (Arc::clone(shared), spec.clone(), name.clone(), key.clone());
         let facts = Arc::clone(&connected.facts);
@@ -41,7 +42,7 @@ pub(super) async fn prepare(shared: &Arc<Shared>, spec: &LaunchSpec, job: &Job) 
             place(&shared, &spec, &facts, image_user.as_deref(), gate, key)
         })
         .await
-        .map_err(|error| Error::new(Code::Internal, "a container could not be planned").because(error))?
+        .map_err(|error| errors::defect("a container could not be planned").because(error))?
     };
     let gate = gate::path(&shared.config.run_dir, &name);
     let made = match placed {
@@ -82,9 +83,6 @@ fn place(
     gate: Option<PathBuf>,
     api_key: Secret,
 ) -> Result<Placement> {
-    let io = |what: &str, path: &Path, error: std::io::Error| {
-        Error::new(Code::Io, format!("{what} {} cannot be made", path.display())).because(error)
-    };
     let config = &shared.config;
     let files = mounts::plan(spec, |path| std::fs::canonicalize(path))?;
     let own = (rustix::process::getuid().as_raw(), rustix::process::getgid().as_raw());
@@ -95,21 +93,22 @@ fn place(
         .recursive(true)
         .mode(0o700)
         .create(slots_dir)
-        .map_err(|error| io("the folder", slots_dir, error))?;
+        .map_err(|error| errors::unusable("cannot make", slots_dir, error))?;
     if own.0 == 0 && !facts.rootless {
         // Root's containers run as different users, which share the folder.
         let open = std::fs::Permissions::from_mode(0o777);
-        std::fs::set_permissions(slots_dir, open).map_err(|error| io("the folder", slots_dir, error))?;
+        std::fs::set_permissions(slots_dir, open).map_err(|error| errors::unusable("cannot make", slots_dir, error))?;
     }
     if let Some(gate) = &gate {
-        gate::make(gate).map_err(|error| io("the pipe", gate, error))?;
+        gate::make(gate).map_err(|error| errors::unusable("cannot make the pipe", gate, error))?;
     }
     Ok(Placement {
         home_id: config.home_id.clone(),
         version: config.version.clone(),
         api_key,
         files,
-        slots_dir: std::fs::canonicalize(slots_dir).map_err(|error| io("the folder", slots_dir, error))?,
+        slots_dir: std::fs::canonicalize(slots_dir)
+            .map_err(|error| errors::unusable("cannot make", slots_dir, error))?,
         gate: gate.map(|gate| std::fs::canonicalize(&gate).unwrap_or(gate)),
         user: user.map(|(uid, gid)| format!("{uid}:{gid}")),
         gpu: gpu::access(gpu::gpu_kind(&spec.image), &spec.gpu, &Nodes::find())?,
@@ -181,7 +180,7 @@ async fn start_held(
     let inspected = inspected.map_err(|error| connected.error("cannot look at the container", &error))?;
     shared.learn(id, &inspected);
     tokio::select! {
-        held = hold(connected, id, &spec.model, gate) => held,
+        held = hold(shared, connected, id, &spec.model, gate) => held,
         () = job.cancelled.cancelled() => Err(superseded()),
     }
 }
@@ -189,6 +188,7 @@ async fn start_held(
 /// Waits until a started server has read its arguments and waits at its gate. An error when it ends before that, as it
 /// does over an argument that it does not know.
 pub(super) async fn hold(
+    shared: &Shared,
     connected: &Connected,
     id: &InstanceId,
     model: &corral_core::ModelId,
@@ -198,29 +198,20 @@ pub(super) async fn hold(
     let began = Instant::now();
     loop {
         let tried = gate::try_hold(gate);
-        let tried = tried.map_err(|error| {
-            Error::new(Code::Io, format!("the pipe {} cannot be opened", gate.display())).because(error)
-        })?;
-        if let Some(held) = tried {
+        if let Some(held) = tried.map_err(|error| errors::unusable("cannot open the pipe", gate, error))? {
             return Ok(held);
         }
         if began.elapsed() > ARGUMENTS {
             let lines = super::log::tail(&connected.docker, id).await;
             let message = format!("llama-server did not read its arguments within {} s", ARGUMENTS.as_secs());
-            return Err(Error::new(Code::LoadFailed, message).log(crate::logs::relevant(&lines)));
+            return Err(Error::new(Code::LoadFailed, message)
+                .hint("try again when this machine has less to do; `corral logs` shows all that it said")
+                .log(crate::logs::relevant(&lines)));
         }
         let wait = (began.elapsed() / 50).clamp(Duration::from_millis(1), Duration::from_millis(50));
         tokio::select! {
             () = sleep(wait) => {}
-            status = &mut ended => return Err(ended::cause(connected, id, model, status?).await),
+            status = &mut ended => return Err(ended::cause(shared, connected, id, model, status?).await),
         }
     }
-}
-
-/// Random bytes in hexadecimal.
-fn random<const N: usize>() -> Result<String> {
-    let mut bytes = [0; N];
-    getrandom::fill(&mut bytes)
-        .map_err(|error| Error::new(Code::Io, "the system gives no random numbers").and(&error.to_string()))?;
-    Ok(bytes.iter().fold(String::new(), |text, byte| text + &format!("{byte:02x}")))
 }

@@ -30,12 +30,17 @@ impl ContainerProcess {
         groups.contains(container).then(|| Self { fd: Arc::new(fd), pid: raw })
     }
 
+    /// Whether it has ended already.
+    pub(super) fn has_ended(&self) -> bool {
+        // A process descriptor becomes readable when the process ends, and stays so.
+        poll(&mut [PollFd::new(&*self.fd, PollFlags::IN)], Some(&Timespec::default())) == Ok(1)
+    }
+
     /// Returns true once the process has ended, false where that could not be seen.
     pub(super) async fn ended(&self) -> bool {
         let fd = Arc::clone(&self.fd);
         let seen = tokio::task::spawn_blocking(move || {
             let patience = Timespec { tv_sec: PATIENCE, tv_nsec: 0 };
-            // A process descriptor becomes readable when the process ends, and stays so.
             poll(&mut [PollFd::new(&*fd, PollFlags::IN)], Some(&patience)) == Ok(1)
         });
         seen.await.unwrap_or_default()
@@ -51,7 +56,7 @@ mod tests {
         let own = i64::from(std::process::id());
         let groups = std::fs::read_to_string("/proc/self/cgroup").expect("cgroups");
         let group = groups.lines().next().and_then(|line| line.rsplit(':').next()).expect("a cgroup");
-        assert!(ContainerProcess::of(own, group).is_some());
+        assert!(!ContainerProcess::of(own, group).expect("this process").has_ended());
         assert!(ContainerProcess::of(own, "no such container").is_none());
         assert!(ContainerProcess::of(0, group).is_none());
     }

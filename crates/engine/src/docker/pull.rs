@@ -10,6 +10,8 @@ use corral_core::snapshot::{Progress, Step};
 use corral_core::{Code, Error, Result};
 use futures_util::StreamExt;
 
+use crate::errors::superseded;
+
 /// Pulls `image`. Ends early when the job is cancelled: the engine gives up when nobody listens any more.
 pub(super) async fn pull(docker: &Docker, image: &str, job: &Job) -> Result<()> {
     job.report(Step::Pull, None);
@@ -19,7 +21,7 @@ pub(super) async fn pull(docker: &Docker, image: &str, job: &Job) -> Result<()> 
     loop {
         let next = tokio::select! {
             next = stream.next() => next,
-            () = job.cancelled.cancelled() => return Err(super::superseded()),
+            () = job.cancelled.cancelled() => return Err(superseded()),
         };
         match next {
             None => return Ok(()),

@@ -13,6 +13,8 @@ use futures_util::StreamExt;
 use jiff::Timestamp;
 use tokio::time::{sleep, timeout};
 
+use super::connection::Connected;
+use super::ended;
 use super::log;
 use super::request::{HOME, MODEL};
 use super::shared::Shared;
@@ -31,7 +33,7 @@ pub(super) async fn watch(shared: Arc<Shared>, mut since: Timestamp) {
     let mut wait = FIRST_WAIT;
     loop {
         let cause = match listen(&shared, since, &mut lost, &mut wait).await {
-            Ok(()) => Error::new(Code::EngineUnavailable, "the Docker engine ended the stream of its events"),
+            Ok(connected) => connected.silent("ended the stream of its events"),
             Err(cause) => cause,
         };
         shared.connection.forget();
@@ -46,7 +48,7 @@ pub(super) async fn watch(shared: Arc<Shared>, mut since: Timestamp) {
 }
 
 /// Listens until the stream ends.
-async fn listen(shared: &Arc<Shared>, since: Timestamp, lost: &mut bool, wait: &mut Duration) -> Result<()> {
+async fn listen(shared: &Arc<Shared>, since: Timestamp, lost: &mut bool, wait: &mut Duration) -> Result<Connected> {
     let connected = shared.connection.get().await?;
     // The client may have been made long ago.
     connected.docker.ping().await.map_err(|error| connected.error("does not answer", &error))?;
@@ -66,7 +68,7 @@ async fn listen(shared: &Arc<Shared>, since: Timestamp, lost: &mut bool, wait: &
             shared.emit(&EngineEvent::Exited { instance: ended.id, at: ended.at, cause });
         });
     }
-    Ok(())
+    Ok(connected)
 }
 
 fn options(home_id: &str, since: Timestamp) -> EventsOptions {
@@ -151,14 +153,14 @@ async fn detailed(shared: &Shared, ended: &Ended) -> Error {
 /// The cause with what the event itself says.
 fn plain(shared: &Shared, ended: &Ended) -> Error {
     if shared.was_told(&ended.id) {
-        return Error::new(Code::ServerKilled, "llama-server was told to end");
+        return Error::new(Code::ServerKilled, "llama-server was told to end").hint("Corral itself ended it");
     }
     match (&ended.model, ended.status) {
         (Some(model), Some(status)) => {
             let lines = log::remembered(&shared.config.logs, model);
             exit::cause(Exit::from_status(status, ended.oom), shared.during(&ended.id), model, &lines)
         }
-        _ => Error::new(Code::ServerKilled, "the container was removed"),
+        (model, _) => ended::removed(shared, None, model.as_ref()),
     }
 }
 

@@ -13,6 +13,8 @@ use crate::environment::Environment;
 /// Where programs are looked for when the environment does not say.
 const USUAL_PATH: &str = "/usr/local/bin:/usr/bin:/bin";
 
+const FULL_PATH: &str = "set `binary` under `[engine]` to the full path of llama-server";
+
 /// The program as an absolute or at least explicit path.
 pub fn find(binary: &Path, env: &Environment) -> Result<PathBuf> {
     let shown = binary.display();
@@ -20,14 +22,11 @@ pub fn find(binary: &Path, env: &Environment) -> Result<PathBuf> {
         return if is_program(binary) {
             // The server is started in another folder than this.
             std::path::absolute(binary)
-                .map_err(|error| missing(format!("`{shown}` cannot be found"), "").because(error))
+                .map_err(|error| missing(format!("`{shown}` cannot be found"), FULL_PATH).because(error))
         } else if binary.is_file() {
             Err(missing(format!("`{shown}` is not executable"), &format!("`chmod +x {shown}` makes it so")))
         } else {
-            Err(missing(
-                format!("there is no program `{shown}`"),
-                "set `binary` under `[engine]` to where llama-server is",
-            ))
+            Err(missing(format!("there is no program `{shown}`"), FULL_PATH))
         };
     }
     let path = env.get("PATH").unwrap_or(USUAL_PATH);
@@ -115,7 +114,11 @@ mod tests {
         let program = dir.path().join("llama-server");
         let env: Environment =
             [("PATH", format!("relative:/nonexistent:{}", dir.path().display()))].into_iter().collect();
-        let message = |binary: &Path| find(binary, &env).unwrap_err().to_string();
+        let message = |binary: &Path| {
+            let error = find(binary, &env).unwrap_err();
+            assert!(error.body().hint.is_some_and(|hint| !hint.is_empty()), "{error}");
+            error.to_string()
+        };
 
         assert!(message(Path::new("llama-server")).ends_with("in PATH"));
         assert!(message(&program).starts_with("there is no program"));

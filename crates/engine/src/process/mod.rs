@@ -1,7 +1,7 @@
 //! `llama-server` as a child process, for machines without a container engine.
 //!
 //! A server outlives the Corral that started it, by design: it writes to a file, is in a process group of its own, and
-//! a record in the runtime folder says which process it is. The next Corral adopts it from there.
+//! a record in the state folder says which process it is. The next Corral adopts it from there.
 
 use std::collections::HashMap;
 use std::fs;
@@ -26,8 +26,10 @@ use tokio::time::timeout;
 
 use crate::args::{self, Listen, ServerPaths};
 use crate::environment::EngineConfig;
+use crate::errors::{self, superseded};
 use crate::health::Probe;
-use crate::{logs, progress};
+use crate::load::{self, Loaded};
+use crate::{progress, random};
 
 mod binary;
 mod follow;
@@ -117,21 +119,18 @@ impl Engine for ProcessEngine {
         let run = self.shared.run(&instance.id).ok_or_else(|| unknown(&instance.id))?;
         run.loading.store(true, Ordering::Relaxed);
         let model_bytes = self.shared.servers().get(&instance.id).and_then(|server| server.model_bytes);
-        tokio::select! {
-            biased;
-            cause = run.until_ended() => Err(cause),
-            () = progress::report_loading(Some(run.identity.pid), model_bytes, job) => Ok(()),
-            () = job.cancelled.cancelled() => Err(superseded()),
-            () = self.shared.probe.until_ready(&endpoint.url) => {
+        let ready = self.shared.probe.until_ready(&endpoint.url);
+        let progress = progress::report_loading(Some(run.identity.pid), model_bytes, job);
+        match load::wait(run.until_ended(), ready, progress, timeout, &job.cancelled).await {
+            Loaded::Ended(cause) => Err(cause),
+            // It has ended, and its end is being looked into: who answered may have been another on the same port.
+            Loaded::Ready if run.identity.open().is_none() => Err(run.until_ended().await),
+            Loaded::Ready => {
                 run.loading.store(false, Ordering::Relaxed);
                 Ok(())
             }
-            () = tokio::time::sleep(timeout) => {
-                let text = format!("`{}` was not ready within {} s", instance.model, timeout.as_secs());
-                Err(Error::new(Code::LoadTimeout, text)
-                    .hint("set a longer `load_timeout` for the model, or move the file to a faster disk")
-                    .log(logs::relevant(&run.last_lines.get())))
-            }
+            Loaded::Cancelled => Err(superseded()),
+            Loaded::TooSlow => Err(errors::too_slow(&instance.model, timeout, &run.last_lines.get())),
         }
     }
 
@@ -175,10 +174,10 @@ impl Shared {
 
     fn new_record(&self, spec: &LaunchSpec) -> Result<Record> {
         let program = binary::find(&spec.binary, &self.config.env)?;
-        let id = random_hex(8)?;
-        let api_key = random_hex(32)?;
+        let id = random::hex::<8>()?;
+        let api_key = random::hex::<32>()?;
         for folder in [&self.config.slots_dir, &self.config.state_dir] {
-            fs::create_dir_all(folder).map_err(|error| cannot_write(folder, error))?;
+            fs::create_dir_all(folder).map_err(|error| errors::unusable("cannot make", folder, error))?;
         }
         let paths = ServerPaths {
             model: spec.file.to_string_lossy().into_owned(),
@@ -232,7 +231,8 @@ impl Shared {
             let follower = Follower::new(log, &record.log, false, self.config.logs.clone(), record.model.clone())?;
             Ok((stdout, stderr, follower))
         };
-        let (stdout, stderr, follower) = opened().map_err(|error| cannot_write(&record.log, error))?;
+        let (stdout, stderr, follower) =
+            opened().map_err(|error| errors::unusable("cannot write", &record.log, error))?;
         let mut command = Command::new(&record.program);
         command.args(record.args_on(port)).env_clear().envs(&record.env).env(identity::MARK, &record.id.0);
         // Its own group: ^C in the terminal of `corral serve` is not meant for it, and a stop reaches all of it.
@@ -247,7 +247,10 @@ impl Shared {
 
     /// Writes down which process it is, and opens what its end is noticed by.
     fn attended(&self, record: &mut Record, child: &mut Child) -> Result<(Identity, AsyncFd<OwnedFd>)> {
-        let failed = |what: &str| Error::new(Code::EngineFailed, format!("llama-server was started, but {what}"));
+        let failed = |what: &str| {
+            Error::new(Code::EngineFailed, format!("llama-server was started, but {what}"))
+                .hint("Corral must see its children in /proc, and be allowed the system call `pidfd_open`")
+        };
         let pid = i32::try_from(child.id()).map_err(|error| failed("its number is odd").because(error))?;
         // Even a server that has ended already is still there until it is waited for.
         let identity = Identity::of_child(pid).ok_or_else(|| failed("it cannot be seen in /proc"))?;
@@ -328,7 +331,7 @@ impl Shared {
         }
     }
 
-    /// The runtime folder ends with the user's session; logs stay behind then.
+    /// Removes the logs that no server has: of one that could not be started the record goes first.
     fn remove_old_logs(&self, servers: &HashMap<InstanceId, Server>) {
         let Ok(entries) = fs::read_dir(&self.config.state_dir) else { return };
         for entry in entries.filter_map(std::result::Result::ok) {
@@ -367,18 +370,10 @@ async fn end(run: &Run, signals: &[(Signal, Duration)]) -> Result<()> {
 /// A port that nobody has at the moment.
 fn free_port() -> Result<u16> {
     let bound = TcpListener::bind("127.0.0.1:0").and_then(|listener| listener.local_addr());
-    let address = bound.map_err(|error| Error::new(Code::PortTaken, "no port is free").because(error))?;
+    let address = bound.map_err(|error| {
+        Error::new(Code::PortTaken, "no port is free").because(error).hint("`ss -tlnp` shows which programs have them")
+    })?;
     Ok(address.port())
-}
-
-fn random_hex(bytes: usize) -> Result<String> {
-    let mut random = vec![0_u8; bytes];
-    getrandom::fill(&mut random).map_err(|error| Error::new(Code::Internal, "no randomness").because(error))?;
-    Ok(random.iter().fold(String::new(), |text, byte| text + &format!("{byte:02x}")))
-}
-
-fn cannot_write(path: &Path, error: std::io::Error) -> Error {
-    Error::new(Code::Io, format!("cannot write `{}`", path.display())).because(error)
 }
 
 fn cannot_run(program: &Path, error: std::io::Error) -> Error {
@@ -386,10 +381,7 @@ fn cannot_run(program: &Path, error: std::io::Error) -> Error {
     binary::missing(text, "it must be a program for this machine, with all that it needs").because(error)
 }
 
-fn superseded() -> Error {
-    Error::new(Code::Superseded, "a newer request took its place")
-}
-
 fn unknown(id: &InstanceId) -> Error {
     Error::new(Code::EngineFailed, format!("no llama-server process is known as {id}"))
+        .hint("it was removed meanwhile; `corral switch` makes a new one")
 }

@@ -8,11 +8,12 @@ use std::path::{Path, PathBuf};
 
 use corral_core::launch::Runtime;
 use corral_core::ports::Instance;
-use corral_core::{Code, ConfigHash, Error, InstanceId, ModelId, Result, Secret};
+use corral_core::{ConfigHash, InstanceId, ModelId, Result, Secret};
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
 use super::identity::Identity;
+use crate::errors;
 
 /// One server, with all that starting it again needs.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -89,9 +90,7 @@ impl Records {
             file.persist(self.path(&record.id))?;
             Ok(())
         };
-        written().map_err(|error| {
-            Error::new(Code::Io, format!("cannot write into `{}`", self.folder.display())).because(error)
-        })
+        written().map_err(|error| errors::unusable("cannot write into", &self.folder, error))
     }
 
     /// Removes a record; one that is gone already is fine.
@@ -109,10 +108,7 @@ impl Records {
         let entries = match fs::read_dir(&self.folder) {
             Ok(entries) => entries,
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
-            Err(error) => {
-                let text = format!("cannot read `{}`", self.folder.display());
-                return Err(Error::new(Code::Io, text).because(error));
-            }
+            Err(error) => return Err(errors::unusable("cannot read", &self.folder, error)),
         };
         let paths = entries.filter_map(|entry| Some(entry.ok()?.path()));
         let mut records: Vec<Record> = paths

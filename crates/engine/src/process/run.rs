@@ -7,13 +7,14 @@ use std::process::Child;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use corral_core::ports::Endpoint;
-use corral_core::{Code, Error, ModelId};
+use corral_core::{Error, ModelId};
 use rustix::process::Signal;
 use tokio::io::unix::AsyncFd;
 use tokio::sync::watch;
 
 use super::follow::{Follower, LastLines};
 use super::identity::Identity;
+use crate::errors;
 use crate::exit::{self, During, Exit};
 
 /// A process that was seen running.
@@ -41,7 +42,7 @@ impl Run {
     pub(super) async fn until_ended(&self) -> Error {
         let mut ended = self.ended.subscribe();
         let cause = ended.wait_for(Option::is_some).await.ok().and_then(|cause| cause.clone());
-        cause.unwrap_or_else(|| Error::new(Code::Internal, "nobody attends llama-server any more"))
+        cause.unwrap_or_else(|| errors::defect("nobody attends llama-server any more"))
     }
 
     /// Says that it has ended. Whoever waits for that is woken.

@@ -5,8 +5,9 @@ use std::time::Duration;
 use crate::world::{World, next, ready};
 use corral_core::Code;
 use corral_core::launch::Gpu;
-use corral_core::ports::{Engine, EngineEvent, Job};
+use corral_core::ports::{Endpoint, Engine, EngineEvent, Job};
 use corral_testkit::eventually;
+use tokio::io::AsyncWriteExt;
 use tokio_util::sync::CancellationToken;
 
 const SOON: Duration = Duration::from_secs(10);
@@ -125,6 +126,62 @@ async fn an_end_from_outside_is_told_within_a_second() {
     assert!(error.to_string().contains("is gone"), "{error}");
     engine.discard(&killed).await.expect("removed");
     assert!(events.try_recv().is_err(), "each end is told once");
+}
+
+/// Nobody listens there: to whoever asks, the server loads for ever.
+const NOWHERE: &str = "http://127.0.0.1:1";
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_server_that_is_killed_or_removed_while_it_loads_is_told_as_that() {
+    let world = World::new().await;
+    let engine = world.engine();
+    let mut events = engine.events();
+    for (number, end) in ["kill", "rm -f"].into_iter().enumerate() {
+        let instance = engine.prepare(&world.spec("m"), &Job::unwatched()).await.expect("prepared");
+        let endpoint = Endpoint { url: NOWHERE.to_owned(), ..engine.start(&instance).await.expect("started") };
+        eventually(SOON, || async { world.log_lines("loading model") > number }).await;
+        let job = Job::unwatched();
+        let (loaded, ()) = tokio::join!(engine.await_ready(&instance, &endpoint, SOON, &job), async {
+            match end {
+                "kill" => world.docker.kill_container(&instance.id.0, None).await.expect("killed"),
+                _ => world.remove(&instance.id.0).await,
+            }
+        });
+        let error = loaded.expect_err("it ended");
+        let EngineEvent::Exited { instance: ended, cause, .. } = next(&mut events).await else { panic!("an exit") };
+        assert_eq!(ended, instance.id);
+        for error in [error, cause] {
+            assert_eq!(error.code(), Code::ServerKilled, "{end}: {error}");
+            assert!(error.to_string().contains("from outside"), "{end}: {error}");
+            assert!(error.to_string().contains("while it loaded"), "{end}: {error}");
+            let body = error.body();
+            assert!(body.hint.is_some() && !body.log.is_empty(), "{end}: {body:?}");
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_server_that_answers_and_ends_is_not_ready() {
+    let world = World::new().await;
+    let engine = world.engine();
+    let instance = engine.prepare(&world.spec("m"), &Job::unwatched()).await.expect("prepared");
+    let started = engine.start(&instance).await.expect("started");
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.expect("a port");
+    let url = format!("http://{}", listener.local_addr().expect("an address"));
+    let (docker, id) = (world.docker.clone(), instance.id.0.clone());
+    tokio::spawn(async move {
+        // The answer of another program on the server's port, at the worst moment.
+        let (mut stream, _) = listener.accept().await.expect("a question");
+        docker.kill_container(&id, None).await.expect("killed");
+        loop {
+            let answer = b"HTTP/1.1 200 OK\r\nConnection: close\r\nContent-Length: 2\r\n\r\n{}";
+            let _ = stream.write_all(answer).await;
+            stream = listener.accept().await.expect("a question").0;
+        }
+    });
+    let endpoint = Endpoint { url, ..started };
+    let error = engine.await_ready(&instance, &endpoint, SOON, &Job::unwatched()).await.expect_err("it ended");
+    assert_eq!(error.code(), Code::ServerKilled, "{error}");
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -1,10 +1,12 @@
 //! What goes wrong, and what is said then.
 
+use std::io::Write;
+use std::net::TcpListener;
 use std::path::PathBuf;
 use std::time::Duration;
 
 use corral_core::Code;
-use corral_core::ports::{Engine, Job};
+use corral_core::ports::{Endpoint, Engine, Job};
 use corral_testkit::eventually;
 use corral_testkit::gguf::{not_a_gguf, truncated};
 use rustix::process::{Pid, Signal};
@@ -70,6 +72,28 @@ async fn patience_and_interest_end() {
     let error = bed.engine.await_ready(&instance, &endpoint, LONG, &job).await.unwrap_err();
     assert_eq!(error.code(), Code::Superseded);
     assert_eq!(bed.engine.prepare(&bed.tiny(), &job).await.unwrap_err().code(), Code::Superseded);
+}
+
+#[tokio::test]
+async fn a_server_that_ended_is_not_ready_whoever_answers_in_its_place() {
+    let bed = Bed::new();
+    let (instance, endpoint) = bed.started(&bed.script("#!/bin/sh\necho I here\nexec sleep 1000\n")).await;
+    let pid = bed.pid(&instance);
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let endpoint = Endpoint { url: format!("http://{}", listener.local_addr().unwrap()), ..endpoint };
+    // In a thread: the answer must not wait until the engine has noticed the end.
+    std::thread::spawn(move || {
+        for stream in listener.incoming() {
+            let _ = rustix::process::kill_process(pid, Signal::KILL);
+            let stat = format!("/proc/{}/stat", pid.as_raw_nonzero());
+            while std::fs::read_to_string(&stat).is_ok_and(|stat| !stat.contains(") Z ")) {
+                std::thread::yield_now();
+            }
+            let _ = stream.unwrap().write_all(b"HTTP/1.1 200 OK\r\nConnection: close\r\nContent-Length: 2\r\n\r\n{}");
+        }
+    });
+    let error = bed.engine.await_ready(&instance, &endpoint, LONG, &Job::unwatched()).await.unwrap_err();
+    assert_eq!(error.code(), Code::ServerKilled, "{error}");
 }
 
 #[tokio::test]

@@ -5,9 +5,9 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use async_trait::async_trait;
-use corral_core::Result;
 use corral_core::launch::{LaunchSpec, Runtime};
 use corral_core::ports::{Endpoint, Engine, EngineEvent, Instance, Job, Owned};
+use corral_core::{Code, Result};
 use tokio::sync::mpsc;
 
 use crate::docker::DockerEngine;
@@ -23,7 +23,8 @@ pub struct Engines {
 }
 
 impl Engines {
-    /// Both runtimes. Docker is left alone until something needs it, or until it is told that the catalog uses it.
+    /// Both runtimes. Until something needs Docker, or this is told that the catalog uses it, Docker is only asked once
+    /// whether it holds something of this home's.
     pub fn new(config: &EngineConfig, docker_in_use: bool) -> Self {
         Self {
             docker: Arc::new(DockerEngine::new(config.clone())),
@@ -77,7 +78,13 @@ impl Engine for Engines {
             owned.extend(self.docker.owned().await?);
         } else if self.docker.was_used() {
             // A container can be left from before the catalog changed; without an answer there is none to be had.
-            owned.extend(self.docker.owned().await.unwrap_or_default());
+            match self.docker.owned().await {
+                Err(error) if error.code() == Code::EngineUnavailable => {}
+                found => owned.extend(found?),
+            }
+        } else {
+            // So it can from before Corral was started, and would take its memory from the model that is to run.
+            owned.extend(self.docker.leftovers().await?);
         }
         Ok(owned)
     }

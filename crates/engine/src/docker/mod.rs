@@ -28,7 +28,7 @@ use bollard::query_parameters::{
 use corral_core::launch::{LaunchSpec, Runtime};
 use corral_core::ports::{Endpoint, Engine, EngineEvent, Instance, InstanceState, Job, Owned};
 use corral_core::{Code, ConfigHash, Error, InstanceId, ModelId, Result, Secret};
-use futures_util::future::join_all;
+use futures_util::future::try_join_all;
 use jiff::Timestamp;
 use tokio::sync::mpsc;
 use tokio_util::task::AbortOnDropHandle;
@@ -47,6 +47,9 @@ use crate::progress;
 
 /// How long a server may take to end in an orderly way, in seconds. What matters was saved before it is told to.
 const STOP_GRACE: i32 = 2;
+
+/// How long an engine that no model needs may take to say what it holds.
+const LOOK: Duration = Duration::from_secs(1);
 
 /// [`Engine`] on Docker. Reaches for the engine when it is first used, and again whenever it went away.
 #[derive(Debug)]
@@ -131,15 +134,46 @@ impl DockerEngine {
         Ok(known)
     }
 
-    async fn owned_container(&self, connected: &Connected, id: InstanceId) -> Option<Owned> {
+    /// What this home has in Docker though no model needs Docker any more. The engine is asked once, not waited for and
+    /// not followed, unless it holds something: it may well be absent, and nobody shall hear of that.
+    pub(crate) async fn leftovers(&self) -> Result<Vec<Owned>> {
+        let look = async { self.ids(&self.shared.connection.get().await?).await };
+        match tokio::time::timeout(LOOK, look).await {
+            Ok(Ok(ids)) if !ids.is_empty() => return self.owned().await,
+            Ok(Err(error)) if error.code() != Code::EngineUnavailable => {
+                tracing::warn!(%error, "Docker does not say whether a container of an earlier catalog is left");
+            }
+            _ => {}
+        }
+        // Nobody would notice if it went away now.
+        self.shared.connection.forget();
+        Ok(Vec::new())
+    }
+
+    /// The containers that bear this home's label.
+    async fn ids(&self, connected: &Connected) -> Result<Vec<InstanceId>> {
+        let label = format!("{}={}", request::HOME, self.shared.config.home_id);
+        let filters = HashMap::from([("label".to_owned(), vec![label])]);
+        let options = ListContainersOptionsBuilder::default().all(true).filters(&filters).build();
+        let listed = connected.docker.list_containers(Some(options)).await;
+        let listed = listed.map_err(|error| connected.error("cannot list the containers", &error))?;
+        Ok(listed.into_iter().filter_map(|container| container.id.map(InstanceId)).collect())
+    }
+
+    /// One of the containers that the engine listed; none where it went meanwhile, or is none of Corral's own.
+    async fn owned_container(&self, connected: &Connected, id: InstanceId) -> Result<Option<Owned>> {
         if let Some(known) = self.shared.known(&id) {
             // One that is being stopped still looks as if it ran.
             drop(known.turn.lock().await);
         }
-        let container = connected.docker.inspect_container(&id.0, None).await.ok()?;
+        let container = match connected.docker.inspect_container(&id.0, None).await {
+            Ok(container) => container,
+            Err(error) if status(&error) == Some(404) => return Ok(None),
+            Err(error) => return Err(connected.error("cannot look at a container", &error)),
+        };
         let Some(instance) = instance_of(id, &container) else {
             tracing::warn!(name = container.name, "a container has Corral's label but not what Corral gives its own");
-            return None;
+            return Ok(None);
         };
         let known = self.shared.learn(&instance.id, &container);
         self.shared.hold_orphan(&instance.id, &known);
@@ -156,7 +190,7 @@ impl DockerEngine {
             }
             _ => InstanceState::Exited,
         };
-        Some(Owned { instance, state })
+        Ok(Some(Owned { instance, state }))
     }
 }
 
@@ -284,13 +318,8 @@ impl Engine for DockerEngine {
 
     async fn owned(&self) -> Result<Vec<Owned>> {
         let connected = self.connected().await?;
-        let label = format!("{}={}", request::HOME, self.shared.config.home_id);
-        let filters = HashMap::from([("label".to_owned(), vec![label])]);
-        let options = ListContainersOptionsBuilder::default().all(true).filters(&filters).build();
-        let listed = connected.docker.list_containers(Some(options)).await;
-        let listed = listed.map_err(|error| connected.error("cannot list the containers", &error))?;
-        let ids = listed.into_iter().filter_map(|container| container.id.map(InstanceId));
-        let owned = join_all(ids.map(|id| self.owned_container(&connected, id))).await;
+        let ids = self.ids(&connected).await?;
+        let owned = try_join_all(ids.into_iter().map(|id| self.owned_container(&connected, id))).await?;
         Ok(owned.into_iter().flatten().collect())
     }
 

@@ -6,6 +6,7 @@
 
 mod absent;
 mod fail;
+mod fake;
 mod serve;
 mod speed;
 mod world;

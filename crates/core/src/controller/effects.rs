@@ -39,6 +39,12 @@ impl Controller {
                 Effect::Stop(attempt, instance) => {
                     self.spawn(move |ports| async move { Event::Stopped(attempt, ports.engine.stop(&instance).await) });
                 }
+                Effect::Remove(attempt, instance) => {
+                    self.spawn(
+                        move |ports| async move { Event::Removed(attempt, ports.engine.discard(&instance).await) },
+                    );
+                }
+                Effect::LookAgain => self.look(Duration::ZERO),
                 Effect::Discard(instance) => {
                     let engine = self.ports.engine.clone();
                     self.tasks.spawn(async move {

@@ -25,6 +25,9 @@ use crate::snapshot::OperationKind;
 /// How long an adopted instance may take to load when the catalog no longer says.
 const DEFAULT_LOAD_TIMEOUT: Duration = Duration::from_mins(10);
 
+/// How long an engine that could not say what it holds is left in peace.
+const LOOK_AGAIN: Duration = Duration::from_secs(5);
+
 /// What the controller is told once.
 #[derive(Debug, Clone)]
 pub struct ControllerConfig {
@@ -100,14 +103,19 @@ impl Controller {
         self.apply(found);
         loop {
             tokio::select! {
+                // What was done is known before what happened, and both before what is asked next.
+                biased;
+                Some(event) = self.results.recv() => self.apply(event),
+                Some(event) = engine_events.recv() => self.engine_event(event),
                 command = self.ends.commands.recv() => match command {
                     Some(command) => self.command(command),
                     None => break,
                 },
-                Some(event) = self.results.recv() => self.apply(event),
-                Some(event) = engine_events.recv() => self.engine_event(event),
             }
-            if self.closing.as_ref().is_some_and(|closing| closing.keep || self.lifecycle.is_at_rest()) {
+            let may_end = |closing: &Closing| {
+                if closing.keep { self.lifecycle.may_be_left() } else { self.lifecycle.is_at_rest() }
+            };
+            if self.closing.as_ref().is_some_and(may_end) {
                 break;
             }
         }
@@ -143,9 +151,13 @@ impl Controller {
             Command::Shutdown { keep, reply } => {
                 self.closing = Some(Closing { keep, reply });
                 if keep {
+                    let effects = self.lifecycle.settle(&shutting_down());
+                    self.carry_out(effects);
                     return;
                 }
-                if self.lifecycle.live().is_some() || self.lifecycle.operation().is_some() {
+                let effects = self.lifecycle.abandon(&shutting_down());
+                self.carry_out(effects);
+                if self.lifecycle.holds_something() {
                     let _ = self.request(OperationKind::Stop, None, true);
                 } else {
                     self.ports.journal.want(None);
@@ -176,7 +188,7 @@ impl Controller {
 
     fn submit(&mut self, kind: OperationKind, spec: Option<Arc<LaunchSpec>>, force: bool) -> Result<Accepted> {
         if self.closing.is_some() {
-            return Err(Error::new(Code::ShuttingDown, "Corral is shutting down"));
+            return Err(shutting_down());
         }
         self.request(kind, spec, force)
     }
@@ -198,6 +210,13 @@ impl Controller {
     }
 
     fn apply(&mut self, event: Event) {
+        if let Event::NotFound(cause) = &event
+            && cause.code() != Code::EngineUnavailable
+            && self.closing.is_none()
+        {
+            // An engine that went away says when it is back; one that only failed to answer does not.
+            self.look(LOOK_AGAIN);
+        }
         let effects = self.lifecycle.apply(event);
         // Published first: whoever is told that it ended must find that true.
         self.publish();
@@ -208,14 +227,19 @@ impl Controller {
         match event {
             EngineEvent::Exited { instance, at, cause } => self.apply(Event::Exited { instance, at, cause }),
             EngineEvent::Lost { runtime, cause } => self.apply(Event::EngineLost { runtime, cause }),
-            EngineEvent::Back { .. } => {
-                let find = self.find();
-                let events = self.events.clone();
-                self.tasks.spawn(async move {
-                    let _ = events.send(find.await);
-                });
-            }
+            EngineEvent::Back { .. } => self.look(Duration::ZERO),
         }
+    }
+
+    /// Asks the engine what it holds, after a while.
+    fn look(&self, after: Duration) {
+        let (find, events, clock) = (self.find(), self.events.clone(), self.ports.clock.clone());
+        self.tasks.spawn(async move {
+            if !after.is_zero() {
+                clock.sleep(after).await;
+            }
+            let _ = events.send(find.await);
+        });
     }
 
     /// Asks the engine what it holds.
@@ -267,14 +291,9 @@ impl Controller {
 
     /// The last things: callers answered, idle instances removed, results of what is under way awaited.
     async fn close(mut self) {
-        let effects = self.lifecycle.abandon(&Error::new(Code::ShuttingDown, "Corral is shutting down"));
-        let keep = self.closing.as_ref().is_some_and(|closing| closing.keep);
-        let wanted = self.ports.journal.wanted();
+        let effects = self.lifecycle.abandon(&shutting_down());
         self.carry_out(effects);
-        if keep {
-            // The model goes on; the next start finds it.
-            self.ports.journal.want(wanted.as_ref());
-        } else {
+        if self.closing.as_ref().is_none_or(|closing| !closing.keep) {
             self.ports.endpoint_file.publish(None);
         }
         for instance in self.lifecycle.idle_instances() {
@@ -289,4 +308,8 @@ impl Controller {
             let _ = closing.reply.send(());
         }
     }
+}
+
+fn shutting_down() -> Error {
+    Error::new(Code::ShuttingDown, "Corral is shutting down").hint("ask again once it runs: `corral serve`")
 }

@@ -80,6 +80,6 @@ fn engine(live: &Live, catalog: &Catalog, key_file: Option<String>) -> EngineVie
 pub(super) fn endpoint(live: &Live) -> Option<&Endpoint> {
     match &live.stage {
         Stage::Loading(endpoint) | Stage::Ready(endpoint) | Stage::Draining(endpoint) => Some(endpoint),
-        Stage::Starting | Stage::Stopping => None,
+        Stage::Starting | Stage::Stopping | Stage::Removing => None,
     }
 }

@@ -1,6 +1,6 @@
 //! What to do next, and what the results of it mean.
 
-use super::{Attempt, Effect, FailureNote, Held, Lifecycle, Live, Operation, Stage, Target};
+use super::{Attempt, Effect, Held, Lifecycle, Live, Operation, Stage, Target};
 use crate::error::{Code, Error, Result};
 use crate::id::OperationId;
 use crate::ports::{Endpoint, Instance};
@@ -13,9 +13,13 @@ impl Lifecycle {
         if op.failure.is_some() {
             self.roll_back(effects);
         } else if op.target == Target::Nothing {
-            match self.live {
-                Some(_) => self.unload(effects),
-                None => self.finish(None, effects),
+            match (&self.live, self.lost.pop()) {
+                (Some(_), lost) => {
+                    self.lost.extend(lost);
+                    self.unload(effects);
+                }
+                (None, Some(held)) => self.remove(held, effects),
+                (None, None) => self.finish(None, effects),
             }
         } else {
             self.load(effects);
@@ -36,7 +40,7 @@ impl Lifecycle {
                 }
                 Stage::Starting => op.step(Step::Start),
                 Stage::Loading(_) => op.step(Step::Load),
-                Stage::Stopping => {}
+                Stage::Stopping | Stage::Removing => {}
             }
             return;
         }
@@ -47,6 +51,8 @@ impl Lifecycle {
             }
         } else if self.live.is_some() {
             self.unload(effects);
+        } else if let Some(held) = self.lost.pop() {
+            self.remove(held, effects);
         } else if let (Target::Model(spec, _), Some(instance)) = (&op.target, op.staged.take()) {
             let held = Held { instance, load_timeout: spec.load_timeout };
             op.step(Step::Start);
@@ -57,7 +63,14 @@ impl Lifecycle {
     fn launch(&mut self, held: Held, proven: bool, effects: &mut Vec<Effect>) {
         self.attempts += 1;
         effects.push(Effect::Start(self.attempts, held.instance.clone()));
-        self.live = Some(Live { held, stage: Stage::Starting, attempt: self.attempts, proven });
+        self.live = Some(Live { held, stage: Stage::Starting, attempt: self.attempts, proven, ended: None });
+    }
+
+    /// Removes an instance that may run; nothing else is started before it is gone.
+    fn remove(&mut self, held: Held, effects: &mut Vec<Effect>) {
+        self.attempts += 1;
+        effects.push(Effect::Remove(self.attempts, held.instance.clone()));
+        self.live = Some(Live { held, stage: Stage::Removing, attempt: self.attempts, proven: false, ended: None });
     }
 
     /// Takes the live instance a step nearer to its end.
@@ -76,7 +89,7 @@ impl Lifecycle {
                 self.stop_live(effects);
             }
             // A stop during the start call could be answered before the server runs: wait for the call.
-            Stage::Starting | Stage::Stopping => op.step(Step::Stop),
+            Stage::Starting | Stage::Stopping | Stage::Removing => op.step(Step::Stop),
         }
     }
 
@@ -92,7 +105,7 @@ impl Lifecycle {
     /// The operation has failed: see that the old model serves, then say so.
     fn roll_back(&mut self, effects: &mut Vec<Effect>) {
         let Some(op) = &mut self.op else { return };
-        let Some(FailureNote(failure)) = op.failure.clone() else { return };
+        let Some(failure) = op.failure.clone() else { return };
         match &mut self.live {
             Some(live) => match &live.stage {
                 Stage::Ready(_) => {
@@ -105,7 +118,7 @@ impl Lifecycle {
                     live.stage = Stage::Ready(endpoint.clone());
                     self.roll_back(effects);
                 }
-                Stage::Starting | Stage::Loading(_) | Stage::Stopping => {}
+                Stage::Starting | Stage::Loading(_) | Stage::Stopping | Stage::Removing => {}
             },
             None => match self.standby.take() {
                 Some(held) => {
@@ -131,6 +144,9 @@ impl Lifecycle {
         let engine_gone = failure.as_ref().is_some_and(|failure| failure.code() == Code::EngineUnavailable);
         // What served before is brought back once the engine is.
         effects.push(Effect::Want(if engine_gone { serves.or_else(|| op.view.from.clone()) } else { serves }));
+        if failure.is_none() {
+            effects.extend(self.lost.drain(..).map(|held| Effect::Discard(held.instance)));
+        }
         self.error.clone_from(&failure);
         let result = failure.map_or(Ok(()), Err);
         for operation in std::iter::once(op.view).chain(op.joined) {
@@ -138,25 +154,29 @@ impl Lifecycle {
         }
     }
 
-    fn fail(&mut self, error: Error) {
+    /// Notes why the operation fails; it goes on until the old model serves again.
+    fn fail(&mut self, error: Error, while_doing: &str) {
         let Some(op) = &mut self.op else {
             self.error = Some(error);
             return;
         };
-        op.failure = Some(FailureNote(match op.failure.take() {
+        op.failure = Some(match op.failure.take() {
             None => error,
-            Some(FailureNote(first)) => first.and(&format!("bringing the old model back failed too: {error}")),
-        }));
+            Some(first) => first.and(&format!("{while_doing} failed too: {error}")),
+        });
     }
 
     pub(super) fn prepared(&mut self, id: OperationId, result: Result<Instance>, effects: &mut Vec<Effect>) {
         if self.preparing == Some(id) {
             self.preparing = None;
+            if std::mem::take(&mut self.look_again) {
+                effects.push(Effect::LookAgain);
+            }
         }
         let current = self.op.as_mut().filter(|op| op.view.id == id && op.failure.is_none());
         match (current, result) {
             (Some(op), Ok(instance)) => op.staged = Some(instance),
-            (Some(_), Err(error)) => self.fail(error),
+            (Some(_), Err(error)) => self.fail(error, "preparing it again"),
             (None, Ok(instance)) => effects.push(Effect::Discard(instance)),
             (None, Err(_)) => {}
         }
@@ -205,9 +225,9 @@ impl Lifecycle {
     pub(super) fn loaded(&mut self, attempt: Attempt, result: Result<()>, effects: &mut Vec<Effect>) {
         let Some(live) = self.current(attempt) else { return };
         let Stage::Loading(endpoint) = &live.stage else { return };
-        match result {
-            Ok(()) => live.stage = Stage::Ready(endpoint.clone()),
-            Err(error) => self.launch_failed(error, effects),
+        match (result, live.ended.take()) {
+            (Ok(()), None) => live.stage = Stage::Ready(endpoint.clone()),
+            (Ok(()), Some(error)) | (Err(error), _) => self.launch_failed(error, effects),
         }
     }
 
@@ -231,7 +251,7 @@ impl Lifecycle {
                     op.target = Target::of(spec);
                 }
             }
-            _ if concerned => self.fail(error),
+            _ if concerned => self.fail(error, "bringing the old model back"),
             _ => {}
         }
     }
@@ -243,11 +263,25 @@ impl Lifecycle {
         match (result, self.live.take_if(|live| live.proven)) {
             (Ok(()), Some(live)) => self.standby = Some(live.held),
             (Ok(()), None) => self.drop_live(effects),
-            (Err(error), proven) => {
-                effects.extend(proven.map(|live| Effect::Discard(live.held.instance)));
-                self.drop_live(effects);
-                self.fail(error);
+            (Err(_), proven) => {
+                // It may run on. Whether it can be got rid of at all is what counts.
+                if let Some(live) = proven.or_else(|| self.live.take()) {
+                    self.remove(live.held, effects);
+                }
             }
+        }
+    }
+
+    pub(super) fn removed(&mut self, attempt: Attempt, result: Result<()>, effects: &mut Vec<Effect>) {
+        if self.current(attempt).is_none_or(|live| live.stage != Stage::Removing) {
+            return;
+        }
+        let removed = self.live.take();
+        if let Err(error) = result {
+            // Nothing may be started beside it, not even the old model.
+            effects.extend(self.standby.take().map(|standby| Effect::Discard(standby.instance)));
+            self.lost.extend(removed.map(|live| live.held));
+            self.fail(error, "ending its server");
         }
     }
 

@@ -7,6 +7,7 @@
 //! - `standby` is the stopped instance that served when the operation began: the one to roll back to.
 
 mod advance;
+mod event;
 mod recover;
 #[cfg(test)]
 mod tests;
@@ -14,13 +15,13 @@ mod tests;
 use std::sync::Arc;
 use std::time::Duration;
 
-use jiff::Timestamp;
+pub use self::event::{Effect, Event, Request};
 
 use crate::error::{Code, Error, Result};
-use crate::id::{ConfigHash, InstanceId, ModelId, OperationId};
-use crate::launch::{LaunchSpec, Runtime};
-use crate::ports::{Endpoint, Instance, Owned};
-use crate::snapshot::{OperationKind, OperationView, Phase, Progress, Step};
+use crate::id::{ConfigHash, ModelId, OperationId};
+use crate::launch::LaunchSpec;
+use crate::ports::{Endpoint, Instance};
+use crate::snapshot::{OperationKind, OperationView, Phase, Step};
 
 /// Numbers each start of an instance, so that late results of an earlier one are told apart.
 pub type Attempt = u64;
@@ -47,10 +48,12 @@ pub enum Stage {
     Draining(Endpoint),
     /// The stop call is under way.
     Stopping,
+    /// It did not stop when told to, or nobody knows whether it runs: it is being removed by force.
+    Removing,
 }
 
 /// The instance that may hold the GPU.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone)]
 pub struct Live {
     /// Which.
     pub held: Held,
@@ -60,6 +63,8 @@ pub struct Live {
     pub attempt: Attempt,
     /// It served when the present operation began, or is being brought back because it did.
     proven: bool,
+    /// Why it ended, where that was told before the call in flight has noticed.
+    ended: Option<Error>,
 }
 
 /// What an operation wants to be true.
@@ -97,7 +102,7 @@ impl Target {
 }
 
 /// The operation in progress.
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Debug, Clone)]
 struct Operation {
     view: OperationView,
     /// Later requests for the very same thing; they end with this one.
@@ -107,137 +112,7 @@ struct Operation {
     /// The new instance, created and not started.
     staged: Option<Instance>,
     /// Why it failed; it goes on until the old model serves again.
-    failure: Option<FailureNote>,
-}
-
-#[derive(Debug, Clone)]
-struct FailureNote(Error);
-
-impl PartialEq for FailureNote {
-    fn eq(&self, other: &Self) -> bool {
-        self.0.body() == other.0.body()
-    }
-}
-
-/// A request for a change.
-#[derive(Debug, Clone)]
-pub struct Request {
-    /// The new operation's id.
-    pub id: OperationId,
-    /// What kind of change.
-    pub kind: OperationKind,
-    /// The model, resolved; none unloads.
-    pub spec: Option<Arc<LaunchSpec>>,
-    /// Cut running requests.
-    pub force: bool,
-    /// When it was asked for.
-    pub at: Timestamp,
-}
-
-/// Something that happened.
-#[derive(Debug, Clone)]
-pub enum Event {
-    /// A [`Effect::Prepare`] ended.
-    Prepared {
-        /// For which operation.
-        op: OperationId,
-        /// The new instance.
-        result: Result<Instance>,
-    },
-    /// A long step got on.
-    Progress {
-        /// Of which operation.
-        op: OperationId,
-        /// The step.
-        step: Step,
-        /// How far it is.
-        progress: Option<Progress>,
-    },
-    /// A [`Effect::Drain`] ended: nothing runs, or time was up.
-    Drained(Attempt),
-    /// A [`Effect::Start`] ended.
-    Started(Attempt, Result<Endpoint>),
-    /// A [`Effect::AwaitReady`] ended.
-    Loaded(Attempt, Result<()>),
-    /// A [`Effect::Stop`] ended.
-    Stopped(Attempt, Result<()>),
-    /// An instance ended; whether that was wanted is for the lifecycle to say.
-    Exited {
-        /// Which.
-        instance: InstanceId,
-        /// When.
-        at: Timestamp,
-        /// Why.
-        cause: Error,
-    },
-    /// An engine stopped answering.
-    EngineLost {
-        /// Which runtime.
-        runtime: Runtime,
-        /// Why.
-        cause: Error,
-    },
-    /// What the engine holds, asked at the start and whenever it came back.
-    Found {
-        /// The owned instances, each with the bound on its loading.
-        owned: Vec<(Owned, Duration)>,
-        /// The model that should be running.
-        wanted: Option<Arc<LaunchSpec>>,
-        /// The id for the operation that brings it back, if one is needed.
-        id: OperationId,
-        /// Now.
-        at: Timestamp,
-    },
-    /// The engine could not say what it holds.
-    NotFound(Error),
-}
-
-/// Something to be done by the controller.
-#[derive(Debug, Clone)]
-pub enum Effect {
-    /// An operation began.
-    Began(OperationView),
-    /// Check the files and create an instance, reading the model file ahead meanwhile. At most one at a time.
-    Prepare {
-        /// For which operation.
-        op: OperationId,
-        /// What to create.
-        spec: Arc<LaunchSpec>,
-    },
-    /// The result of this operation's [`Effect::Prepare`] is no longer wanted.
-    CancelPrepare(OperationId),
-    /// Start an instance.
-    Start(Attempt, Instance),
-    /// Wait until it is ready.
-    AwaitReady {
-        /// Which attempt.
-        attempt: Attempt,
-        /// For which operation, to report progress.
-        op: OperationId,
-        /// What was started.
-        held: Held,
-        /// Where it answers.
-        endpoint: Endpoint,
-    },
-    /// Wait until running requests have ended.
-    Drain(Attempt, Instance, Endpoint),
-    /// The result of this attempt's [`Effect::AwaitReady`] or [`Effect::Drain`] is no longer wanted.
-    CancelAttempt(Attempt),
-    /// Stop an instance; it may be started again, to roll back.
-    Stop(Attempt, Instance),
-    /// Remove an instance.
-    Discard(Instance),
-    /// An operation ended; exactly once for each request.
-    Finish {
-        /// The operation.
-        operation: OperationView,
-        /// Its end.
-        result: Result<()>,
-    },
-    /// Remember the model that should be running.
-    Want(Option<ModelId>),
-    /// The model that served ended without being asked to.
-    Crashed(ModelId, Error),
+    failure: Option<Error>,
 }
 
 /// The state.
@@ -250,6 +125,10 @@ pub struct Lifecycle {
     preparing: Option<OperationId>,
     error: Option<Error>,
     attempts: Attempt,
+    /// Instances that may run though nothing is known of them: their engine went away, or did not remove them.
+    lost: Vec<Held>,
+    /// What the engine holds was told at a moment when it could not be compared.
+    look_again: bool,
 }
 
 impl Lifecycle {
@@ -276,10 +155,13 @@ impl Lifecycle {
             Event::Started(attempt, result) => self.started(attempt, result, &mut effects),
             Event::Loaded(attempt, result) => self.loaded(attempt, result, &mut effects),
             Event::Stopped(attempt, result) => self.stopped(attempt, result, &mut effects),
+            Event::Removed(attempt, result) => self.removed(attempt, result, &mut effects),
             Event::Exited { instance, at, cause } => self.exited(&instance, at, cause, &mut effects),
             Event::EngineLost { runtime, cause } => self.engine_lost(runtime, cause, &mut effects),
             Event::Found { owned, wanted, id, at } => self.found(owned, wanted, id, at, &mut effects),
-            Event::NotFound(cause) => self.error = Some(cause),
+            // What serves goes on serving; whoever asked asks again.
+            Event::NotFound(cause) if self.op.is_none() && self.live.is_none() => self.error = Some(cause),
+            Event::NotFound(_) => {}
         }
         self.advance(&mut effects);
         effects
@@ -293,7 +175,7 @@ impl Lifecycle {
                 Stage::Loading(_) => Phase::Loading,
                 Stage::Ready(_) => Phase::Ready,
                 Stage::Draining(_) => Phase::Draining,
-                Stage::Stopping => Phase::Stopping,
+                Stage::Stopping | Stage::Removing => Phase::Stopping,
             },
             (None, Some(op)) if op.target == Target::Nothing => Phase::Stopping,
             (None, Some(op)) if op.view.step == Step::Pull => Phase::Pulling,
@@ -336,6 +218,34 @@ impl Lifecycle {
     /// Nothing is in progress, not even the leftovers of something superseded.
     pub fn is_at_rest(&self) -> bool {
         self.op.is_none() && self.preparing.is_none()
+    }
+
+    /// Something runs, or may run.
+    pub fn holds_something(&self) -> bool {
+        self.live.is_some() || !self.lost.is_empty()
+    }
+
+    /// Nothing would be lost or left behind if the program ended now and left what runs running.
+    pub fn may_be_left(&self) -> bool {
+        let steady = match &self.live {
+            Some(live) => matches!(live.stage, Stage::Loading(_) | Stage::Ready(_)),
+            None => self.op.is_none(),
+        };
+        steady && self.preparing.is_none()
+    }
+
+    /// The program is about to end and to leave what runs running: a model that serves is not replaced any more, while
+    /// what has begun to replace it goes on until there is something to leave.
+    pub fn settle(&mut self, error: &Error) -> Vec<Effect> {
+        let mut effects = Vec::new();
+        let serves = self.live.as_ref().filter(|live| matches!(live.stage, Stage::Ready(_) | Stage::Draining(_)));
+        if let (Some(live), Some(op)) = (serves, &self.op)
+            && op.target != Target::Nothing
+        {
+            effects.push(Effect::Want(Some(live.held.instance.model.clone())));
+            self.drop_operation(error, &mut effects);
+        }
+        effects
     }
 
     /// Gives up what is in progress because the program ends: every waiting caller gets `error`.
@@ -388,7 +298,8 @@ impl Lifecycle {
             Some(model) => format!("a newer request, for `{model}`, replaced this one"),
             None => "a newer request, to stop, replaced this one".to_owned(),
         };
-        self.drop_operation(&Error::new(Code::Superseded, newer), effects);
+        let superseded = Error::new(Code::Superseded, newer).hint("ask again if this is still wanted");
+        self.drop_operation(&superseded, effects);
         effects.push(Effect::Began(view.clone()));
         effects.push(Effect::Want(target.model().cloned()));
         self.op =
@@ -410,7 +321,7 @@ impl Lifecycle {
         }
         effects.extend(op.staged.map(Effect::Discard));
         let error = match op.failure {
-            Some(FailureNote(failure)) => failure.and(&format!("before the old model was back, {reason}")),
+            Some(failure) => failure.and(&format!("before the old model was back, {reason}")),
             None => reason.clone(),
         };
         for operation in std::iter::once(op.view).chain(op.joined) {

@@ -14,13 +14,18 @@ use crate::snapshot::{OperationKind, OperationView, Step};
 
 impl Lifecycle {
     pub(super) fn exited(&mut self, id: &InstanceId, at: Timestamp, cause: Error, effects: &mut Vec<Effect>) {
-        let Some(live) = self.live.as_ref().filter(|live| live.held.instance.id == *id) else { return };
-        let (Stage::Ready(endpoint) | Stage::Draining(endpoint)) = &live.stage else {
-            // While it starts, loads or stops, the call in flight tells the same and more.
+        let Some(live) = self.live.as_mut().filter(|live| live.held.instance.id == *id) else { return };
+        let (Stage::Loading(endpoint) | Stage::Ready(endpoint) | Stage::Draining(endpoint)) = &live.stage else {
+            // While it starts or stops, the call in flight tells the same and more.
             return;
         };
         if at < endpoint.started_at {
             // The end of an earlier run of the same instance, told late.
+            return;
+        }
+        if matches!(live.stage, Stage::Loading(_)) {
+            // The wait for it says more; should that have seen it ready just before, this is remembered.
+            live.ended = Some(cause);
             return;
         }
         effects.push(Effect::CancelAttempt(live.attempt));
@@ -33,15 +38,16 @@ impl Lifecycle {
 
     pub(super) fn engine_lost(&mut self, runtime: Runtime, cause: Error, effects: &mut Vec<Effect>) {
         // What was stopped for the sake of an operation is found, and removed, when the engine is back.
-        self.standby.take_if(|standby| standby.instance.runtime == runtime);
+        self.lost.extend(self.standby.take_if(|standby| standby.instance.runtime == runtime));
         let serves = self.live.as_ref().is_some_and(|live| {
             live.held.instance.runtime == runtime && matches!(live.stage, Stage::Ready(_) | Stage::Draining(_))
         });
         if serves && let Some(live) = self.live.take() {
             effects.push(Effect::CancelAttempt(live.attempt));
             if self.op.is_none() {
-                effects.push(Effect::Crashed(live.held.instance.model, cause.clone()));
+                effects.push(Effect::Crashed(live.held.instance.model.clone(), cause.clone()));
             }
+            self.lost.push(live.held);
         }
         if self.op.is_none() && self.live.is_none() {
             self.error = Some(cause);
@@ -61,6 +67,7 @@ impl Lifecycle {
             self.clear_strays(owned, effects);
             return;
         }
+        self.lost.clear();
         if self.error.as_ref().is_some_and(|error| error.code() == Code::EngineUnavailable) {
             self.error = None;
         }
@@ -107,17 +114,21 @@ impl Lifecycle {
         self.attempts += 1;
         let attempt = self.attempts;
         effects.push(Effect::AwaitReady { attempt, op, held: held.clone(), endpoint: endpoint.clone() });
-        self.live = Some(Live { held, stage: Stage::Loading(endpoint), attempt, proven: false });
+        self.live = Some(Live { held, stage: Stage::Loading(endpoint), attempt, proven: false, ended: None });
     }
 
     /// Removes what the engine holds and the lifecycle does not know.
     fn clear_strays(&mut self, owned: Vec<(Owned, Duration)>, effects: &mut Vec<Effect>) {
         if self.preparing.is_some() {
             // One of them may be the instance that is just being created.
+            self.look_again = true;
             return;
         }
-        let known: Vec<Instance> =
-            self.idle_instances().into_iter().chain(self.live.iter().map(|live| live.held.instance.clone())).collect();
+        if self.op.is_none() {
+            self.lost.clear();
+        }
+        let lost = self.lost.iter().chain(self.live.iter().map(|live| &live.held)).map(|held| held.instance.clone());
+        let known: Vec<Instance> = self.idle_instances().into_iter().chain(lost).collect();
         let strays = owned.into_iter().map(|(owned, _)| owned.instance).filter(|instance| !known.contains(instance));
         effects.extend(strays.map(Effect::Discard));
     }

@@ -69,7 +69,9 @@ impl Files for LocalFiles {
 /// socket of the system's engine, or of the user's own where that is the one that can be used.
 pub(super) fn resolve(env: &Environment, files: &impl Files) -> Result<Endpoint> {
     if let Some(host) = env.get("DOCKER_HOST") {
-        return parse(host, "DOCKER_HOST");
+        // Any value turns it on, as for the `docker` command.
+        let tls = ["DOCKER_TLS_VERIFY", "DOCKER_TLS"].iter().any(|name| env.get(name).is_some());
+        return parse(host, "DOCKER_HOST", tls);
     }
     let config = env.get("DOCKER_CONFIG").map(PathBuf::from);
     let config = config.or_else(|| env.get("HOME").map(|home| Path::new(home).join(".docker")));
@@ -124,25 +126,36 @@ struct ContextEndpoints {
 struct ContextEndpoint {
     #[serde(rename = "Host")]
     host: Option<String>,
+    #[serde(rename = "SkipTLSVerify", default)]
+    skip_tls_verify: bool,
 }
 
 fn of_context(files: &impl Files, config: &Path, name: &str, source: &str) -> Result<Endpoint> {
     let digest = Sha256::digest(name).iter().fold(String::new(), |text, byte| text + &format!("{byte:02x}"));
-    let path = config.join("contexts/meta").join(digest).join("meta.json");
+    let path = config.join("contexts/meta").join(&digest).join("meta.json");
     let broken = |what: &str| {
         let message = format!("the Docker context `{name}`, which {source} names, {what} ({})", path.display());
         Error::new(Code::EngineUnavailable, message).hint("`docker context ls` shows the contexts there are")
     };
     let text = files.read(&path).ok_or_else(|| broken("does not exist"))?;
     let file: ContextFile = serde_json::from_str(&text).map_err(|error| broken("cannot be read").because(error))?;
-    match file.endpoints.docker.and_then(|endpoint| endpoint.host).filter(|host| !host.is_empty()) {
-        Some(host) => parse(&host, &format!("the Docker context `{name}`")),
-        None => Err(broken("names no engine")),
-    }
+    let endpoint = file.endpoints.docker.ok_or_else(|| broken("names no engine"))?;
+    let host = endpoint.host.filter(|host| !host.is_empty()).ok_or_else(|| broken("names no engine"))?;
+    let keys = config.join("contexts/tls").join(digest).join("docker");
+    let has_keys = ["ca.pem", "cert.pem", "key.pem"].iter().any(|file| files.read(&keys.join(file)).is_some());
+    parse(&host, &format!("the Docker context `{name}`"), endpoint.skip_tls_verify || has_keys)
 }
 
-fn parse(text: &str, source: &str) -> Result<Endpoint> {
+/// Reads an address; `tls` where an engine that is reached over a network is to be spoken to in TLS.
+fn parse(text: &str, source: &str, tls: bool) -> Result<Endpoint> {
     let host = match text.split_once("://") {
+        Some((scheme, _)) if scheme == "https" || tls && matches!(scheme, "tcp" | "http") => {
+            let message = format!("the Docker engine at {text} ({source}) asks for TLS, which Corral does not speak");
+            return Err(Error::new(Code::EngineUnavailable, message).hint(
+                "use the Unix socket of this machine's engine, as `docker context use default` and no DOCKER_HOST do, \
+                 or an address that needs no TLS",
+            ));
+        }
         Some(("unix", path)) => Host::Unix(PathBuf::from(path)),
         Some(("tcp" | "http", address)) => Host::Tcp(address.trim_end_matches('/').to_owned()),
         None if text.starts_with('/') => Host::Unix(PathBuf::from(text)),
@@ -199,7 +212,10 @@ mod tests {
     fn told(env: &[(&str, &str)], files: &Fake) -> String {
         match resolve(&env.iter().copied().collect(), files) {
             Ok(endpoint) => endpoint.to_string(),
-            Err(error) => format!("{}: {error}", error.code().as_str()),
+            Err(error) => {
+                assert!(error.body().hint.is_some(), "{error}");
+                format!("{}: {error}", error.code().as_str())
+            }
         }
     }
 
@@ -241,6 +257,45 @@ mod tests {
         ];
         for (env, expected) in table {
             assert!(told(env, &files).starts_with(expected), "{env:?}: {}", told(env, &files));
+        }
+    }
+
+    #[test]
+    fn an_engine_behind_tls_is_refused() {
+        let context = |endpoint: &str| format!(r#"{{"Name":"r","Endpoints":{{"docker":{endpoint}}}}}"#);
+        let with_keys = format!("/home/u/.docker/{}", meta("keys").replace("/meta/", "/tls/"));
+        let with_keys = with_keys.replace("meta.json", "docker/ca.pem");
+        let meta = |name: &str| format!("/home/u/.docker/{}", meta(name));
+        let files = Fake::default()
+            .text(&meta("plain"), &context(r#"{"Host":"tcp://far:2375","SkipTLSVerify":false}"#))
+            .text(&meta("skips"), &context(r#"{"Host":"tcp://far:2376","SkipTLSVerify":true}"#))
+            .text(&meta("keys"), &context(r#"{"Host":"tcp://far:2376","SkipTLSVerify":false}"#))
+            .text(&meta("socket"), &context(r#"{"Host":"unix:///x.sock","SkipTLSVerify":true}"#))
+            .text(&with_keys, "-----BEGIN CERTIFICATE-----");
+        let home = ("HOME", "/home/u");
+        let host = ("DOCKER_HOST", "tcp://far:2376");
+        let refused = |source: &str| {
+            format!(
+                "engine_unavailable: the Docker engine at tcp://far:2376 ({source}) asks for TLS, which Corral does not speak"
+            )
+        };
+        let table: [(&[(&str, &str)], String); 10] = [
+            (&[home, ("DOCKER_CONTEXT", "plain")], "tcp://far:2375 (the Docker context `plain`)".to_owned()),
+            (&[home, ("DOCKER_CONTEXT", "skips")], refused("the Docker context `skips`")),
+            (&[home, ("DOCKER_CONTEXT", "keys")], refused("the Docker context `keys`")),
+            (&[home, ("DOCKER_CONTEXT", "socket")], "unix:///x.sock (the Docker context `socket`)".to_owned()),
+            (&[host], "tcp://far:2376 (DOCKER_HOST)".to_owned()),
+            (&[host, ("DOCKER_TLS_VERIFY", "")], "tcp://far:2376 (DOCKER_HOST)".to_owned()),
+            (&[host, ("DOCKER_TLS_VERIFY", "0")], refused("DOCKER_HOST")),
+            (&[host, ("DOCKER_TLS", "1")], refused("DOCKER_HOST")),
+            (
+                &[("DOCKER_HOST", "unix:///x.sock"), ("DOCKER_TLS_VERIFY", "1")],
+                "unix:///x.sock (DOCKER_HOST)".to_owned(),
+            ),
+            (&[("DOCKER_HOST", "https://far:2376")], refused("DOCKER_HOST").replace("tcp://", "https://")),
+        ];
+        for (env, expected) in table {
+            assert_eq!(told(env, &files), expected, "{env:?}");
         }
     }
 

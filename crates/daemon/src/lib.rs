@@ -3,6 +3,7 @@
 mod adapters;
 mod catalog_file;
 mod doctor;
+mod hex;
 mod paths;
 mod runtime_files;
 mod serve;

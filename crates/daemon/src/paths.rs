@@ -7,6 +7,8 @@ use corral_engine::Environment;
 use directories::BaseDirs;
 use sha2::{Digest, Sha256};
 
+use crate::hex::hex;
+
 /// Every path that Corral uses.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Paths {
@@ -84,7 +86,7 @@ impl Paths {
     /// Tells this home's containers from those of another, on the same engine.
     pub fn home_id(&self) -> String {
         let digest = Sha256::digest(self.data_dir.as_os_str().as_encoded_bytes());
-        digest.iter().take(6).fold(String::new(), |text, byte| text + &format!("{byte:02x}"))
+        hex(&digest[..6])
     }
 }
 

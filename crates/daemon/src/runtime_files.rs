@@ -11,6 +11,7 @@ use corral_core::{Code, Error, Result, Secret};
 use rustix::fs::{FlockOperation, flock};
 use serde::{Deserialize, Serialize};
 
+use crate::hex::hex;
 use crate::paths::Paths;
 
 /// What a running daemon says of itself in the runtime folder.
@@ -81,7 +82,7 @@ pub(crate) fn new_token(paths: &Paths) -> Result<Secret> {
     let mut bytes = [0_u8; 32];
     getrandom::fill(&mut bytes)
         .map_err(|error| Error::new(Code::Internal, "the system gives no random bytes").because(error))?;
-    let token = bytes.iter().fold(String::new(), |text, byte| text + &format!("{byte:02x}"));
+    let token = hex(&bytes);
     write_private(&paths.token, format!("{token}\n").as_bytes())?;
     Ok(Secret::new(token))
 }

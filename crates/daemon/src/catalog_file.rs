@@ -29,8 +29,17 @@ pub fn ensure_catalog(paths: &Paths) -> Result<bool> {
     Ok(true)
 }
 
+/// Reads the catalog; where there is none, the examples that [`ensure_catalog`] would make. Makes nothing. Returns
+/// whether there is one.
+pub fn read_catalog_or_examples(paths: &Paths) -> (Reading, bool) {
+    if paths.catalog.exists() {
+        return (read_catalog(paths), true);
+    }
+    (read_text(paths, DEFAULT_CATALOG), false)
+}
+
 /// Reads the catalog as it is on disk.
-pub fn read_catalog(paths: &Paths) -> Reading {
+pub(crate) fn read_catalog(paths: &Paths) -> Reading {
     match std::fs::read_to_string(&paths.catalog) {
         Ok(text) => read_text(paths, &text),
         Err(error) => {

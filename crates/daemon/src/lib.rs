@@ -9,7 +9,7 @@ mod runtime_files;
 mod serve;
 mod settings_file;
 
-pub use catalog_file::{ensure_catalog, read_catalog};
+pub use catalog_file::{ensure_catalog, read_catalog_or_examples};
 pub use corral_engine::Environment;
 pub use corral_engine::files::{check_model, check_projector};
 pub use doctor::{Finding, Status, doctor};

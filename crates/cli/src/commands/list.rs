@@ -4,7 +4,7 @@ use anstyle::Style;
 use corral_api::dto::{ModelList, ModelState, ModelView};
 use corral_core::snapshot::Snapshot;
 use corral_core::{Code, Error, Result};
-use corral_daemon::{Environment, Paths, ensure_catalog, read_catalog};
+use corral_daemon::{Environment, Paths, read_catalog_or_examples};
 
 use super::Outcome;
 use crate::client::Client;
@@ -32,8 +32,7 @@ pub(crate) fn list(env: &Environment, out: &mut Output) -> Outcome {
 
 fn offline(env: &Environment, out: &mut Output) -> Result<(), crate::output::Failed> {
     let paths = Paths::resolve(env)?;
-    ensure_catalog(&paths)?;
-    let reading = read_catalog(&paths);
+    let (reading, exists) = read_catalog_or_examples(&paths);
     let problems = reading.problems.len();
     let Some(catalog) = reading.catalog else { return Err(broken(reading.problems).into()) };
     let models: Vec<ModelView> = catalog.models.iter().map(|(id, model)| ModelView::of(id, model, None)).collect();
@@ -42,6 +41,10 @@ fn offline(env: &Environment, out: &mut Output) -> Result<(), crate::output::Fai
     } else {
         out.text(&render(&models, &paths.catalog.display().to_string(), false, out.paint))?;
         mention(problems);
+        if !exists {
+            let path = paths.catalog.display();
+            remark(&format!("these are examples, for there is no {path} yet: `corral serve` makes it"));
+        }
     }
     Ok(())
 }

@@ -144,11 +144,16 @@ fn a_list_of_an_empty_or_broken_catalog_says_so() {
 }
 
 #[test]
-fn a_first_run_makes_a_catalog() {
+fn a_first_list_shows_the_examples_and_makes_nothing() {
     let home = SandboxHome::new();
     let list = run(&home, &["list"]);
     assert!(list.code == Some(0) && list.stdout.lines().count() > 1, "{list:?}");
-    assert!(home.catalog().exists());
+    let told =
+        format!("these are examples, for there is no {} yet: `corral serve` makes it\n", home.catalog().display());
+    assert_eq!(list.stderr, told);
+    let json = run(&home, &["list", "--json"]);
+    assert_eq!((json.code, json.stderr.as_str()), (Some(0), ""));
+    assert!(!home.catalog().exists());
 }
 
 #[test]

@@ -5,13 +5,13 @@ use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::path::Path;
 use std::time::Duration;
 
-use corral_core::catalog::{Catalog, DEFAULT_CATALOG, Reading, Surroundings};
+use corral_core::catalog::Reading;
 use corral_core::launch::Runtime;
 use corral_core::{Code, Error, Result};
 
 use super::judge::{Facts, Port};
 use crate::Environment;
-use crate::catalog_file::{read_catalog, uses};
+use crate::catalog_file::{read_catalog_or_examples, uses};
 use crate::paths::Paths;
 use crate::runtime_files::DaemonFile;
 
@@ -20,8 +20,7 @@ const PATIENCE: Duration = Duration::from_secs(10);
 
 pub(super) fn look(env: &Environment) -> Result<Facts> {
     let paths = Paths::resolve(env)?;
-    let catalog_exists = paths.catalog.exists();
-    let Reading { catalog, problems } = if catalog_exists { read_catalog(&paths) } else { default_catalog(&paths) };
+    let (Reading { catalog, problems }, catalog_exists) = read_catalog_or_examples(&paths);
     let catalog = catalog.unwrap_or_default();
     let specs = || catalog.models.values().map(|model| &model.launch);
     let missing = specs().filter(|spec| !spec.file.exists()).map(|spec| (spec.model.clone(), spec.file.clone()));
@@ -69,12 +68,6 @@ pub(super) fn look(env: &Environment) -> Result<Facts> {
         ports: ports.map(|(name, address)| Port { name, address, free: TcpListener::bind(address).is_ok() }).collect(),
         daemon,
     })
-}
-
-fn default_catalog(paths: &Paths) -> Reading {
-    let surroundings =
-        Surroundings { path: paths.catalog.clone(), home: paths.home.clone(), models_dir: paths.models_dir.clone() };
-    Catalog::read(DEFAULT_CATALOG, &surroundings)
 }
 
 fn answers(address: &SocketAddr) -> bool {

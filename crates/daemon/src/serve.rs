@@ -19,7 +19,7 @@ use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio_util::sync::CancellationToken;
 
 use crate::adapters::{CountedJournal, LoggedNotices, SystemClock};
-use crate::catalog_file::{self, ensure_catalog, read_catalog};
+use crate::catalog_file::{self, ensure_catalog};
 use crate::paths::Paths;
 use crate::runtime_files::{DaemonFile, HomeLock, KeyFile, new_token, private_dir, remove};
 use crate::settings_file::read_settings;
@@ -75,7 +75,7 @@ async fn run(env: Environment, options: ServeOptions) -> Result<()> {
     if ensure_catalog(&paths)? {
         tracing::info!("made {} with examples: edit it to name your models", paths.catalog.display());
     }
-    let reading = read_catalog(&paths);
+    let (catalog_text, reading) = catalog_file::read(&paths);
     for problem in &reading.problems {
         tracing::warn!("{problem}");
     }
@@ -113,7 +113,7 @@ async fn run(env: Environment, options: ServeOptions) -> Result<()> {
     DaemonFile { pid: std::process::id(), management, version: version.clone() }.write(&paths)?;
 
     let actor = tokio::spawn(controller.run());
-    let watcher = tokio::spawn(catalog_file::watch(paths.clone(), server, handle.clone(), engines));
+    let watcher = tokio::spawn(catalog_file::watch(paths.clone(), catalog_text, server, handle.clone(), engines));
     let end = CancellationToken::new();
     let state = ApiState { controller: handle.clone(), logs, token, metrics, version };
     let api = tokio::spawn(corral_api::serve(listener, state, end.clone()));

@@ -71,7 +71,7 @@ async fn run(env: Environment, options: ServeOptions) -> Result<()> {
         private_dir(folder)?;
     }
     let _lock = HomeLock::take(&paths)?;
-    read_settings(&paths)?;
+    let settings = read_settings(&paths)?;
     if ensure_catalog(&paths)? {
         tracing::info!("made {} with examples: edit it to name your models", paths.catalog.display());
     }
@@ -121,7 +121,11 @@ async fn run(env: Environment, options: ServeOptions) -> Result<()> {
 
     signals.wait().await;
     // Read now: the setting may have changed since the start.
-    let keep = read_settings(&paths).unwrap_or_default().on_quit == OnQuit::Keep;
+    let settings = read_settings(&paths).unwrap_or_else(|error| {
+        tracing::warn!("{error}; the settings of the start stay in force");
+        settings
+    });
+    let keep = settings.on_quit == OnQuit::Keep;
     tracing::info!("ending; the model is {}", if keep { "left running" } else { "stopped" });
     watcher.abort();
     let stopped = tokio::time::timeout(STOP_BOUND, async {

@@ -16,7 +16,8 @@ pub fn read_settings(paths: &Paths) -> Result<Settings> {
         Err(error) => return Err(Error::new(Code::Io, format!("cannot read {path}")).because(error)),
     };
     toml::from_str(&text).map_err(|error| {
-        let line = error.span().map_or(1, |span| text[..span.start].matches('\n').count() + 1);
+        let before = error.span().and_then(|span| text.get(..span.start)).unwrap_or_default();
+        let line = before.matches('\n').count() + 1;
         Error::new(Code::CatalogInvalid, format!("{path}:{line}: {}", error.message()))
             .hint("mend the line, or remove the file to have the defaults")
     })

@@ -9,7 +9,7 @@ use corral_core::Code;
 use corral_testkit::SandboxHome;
 use serde_json::Value;
 
-use crate::support::{THREE, announce, corral, run, three_models};
+use crate::support::{Run, THREE, announce, corral, run, three_models};
 
 const COMMANDS: [&str; 11] =
     ["serve", "list", "status", "start", "stop", "switch", "logs", "check", "schema", "doctor", "completions"];
@@ -267,4 +267,23 @@ fn serve_says_where_and_ends_in_order() {
     assert!(Command::new("kill").arg(serving.id().to_string()).status().unwrap().success());
     assert_eq!(serving.wait().unwrap().code(), Some(0));
     assert_eq!(run(&home, &["status"]).code, Some(69));
+}
+
+#[test]
+fn settings_with_a_mistake_leave_those_of_the_start_in_force() {
+    let home = SandboxHome::new();
+    home.write_catalog("schema = 1\n[server]\nmanagement = \"127.0.0.1:0\"\n[engine]\nruntime = \"process\"\n");
+    let settings = home.config().join("settings.toml");
+    std::fs::write(&settings, "on_quit = \"keep\"\n").unwrap();
+    let mut serving = corral(&home, ["serve"]).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+    let first = BufReader::new(serving.stdout.take().unwrap()).lines().next();
+    assert!(first.is_some(), "it serves");
+    std::fs::write(&settings, "on_quitt = \"keep\"\n").unwrap();
+    assert!(Command::new("kill").arg(serving.id().to_string()).status().unwrap().success());
+    let ended = Run::from(serving.wait_with_output().unwrap());
+    assert_eq!(ended.code, Some(0));
+    let warning = format!("WARN {}:1: unknown field `on_quitt`", settings.display());
+    assert!(ended.stderr.contains(&warning), "{}", ended.stderr);
+    assert!(ended.stderr.contains("; the settings of the start stay in force\n"), "{}", ended.stderr);
+    assert!(ended.stderr.contains("the model is left running\n"), "{}", ended.stderr);
 }

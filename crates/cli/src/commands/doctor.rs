@@ -43,8 +43,9 @@ fn render(findings: &[Finding], paint: Paint) -> String {
     let count = |status| findings.iter().filter(|finding| finding.status == status).count();
     let verdict = match (count(Status::Problem), count(Status::Warning)) {
         (0, 0) => "all is well".to_owned(),
-        (0, warnings) => format!("models can be loaded; {warnings} of these could be better"),
-        (problems, _) => format!("{problems} of these must be mended before a model can be loaded"),
+        (0, warnings) => format!("nothing is wrong; {warnings} of these could be better"),
+        (1, _) => "1 of these keeps some or all models from being loaded".to_owned(),
+        (problems, _) => format!("{problems} of these keep some or all models from being loaded"),
     };
     format!("{}\n{verdict}\n", table(&rows, paint))
 }
@@ -73,11 +74,14 @@ mod tests {
             "            sudo systemctl start docker\n",
             "            docker info\n",
             "\n",
-            "1 of these must be mended before a model can be loaded\n",
+            "1 of these keeps some or all models from being loaded\n",
         );
         assert_eq!(render(&findings, Paint(false)), expected);
+        findings.push(finding("ports", Status::Problem, "taken", None));
+        let verdict = "\n2 of these keep some or all models from being loaded\n";
+        assert!(render(&findings, Paint(false)).ends_with(verdict));
         findings.truncate(2);
-        assert!(render(&findings, Paint(false)).ends_with("\nmodels can be loaded; 1 of these could be better\n"));
+        assert!(render(&findings, Paint(false)).ends_with("\nnothing is wrong; 1 of these could be better\n"));
         findings.truncate(1);
         assert!(render(&findings, Paint(false)).ends_with("\nall is well\n"));
     }

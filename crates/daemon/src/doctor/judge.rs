@@ -8,6 +8,9 @@ use corral_engine::docker::{DockerFacts, GpuKind, gpu_kind};
 
 use super::{Finding, Status};
 
+/// Where llama.cpp publishes its images; the tag says what they are for.
+const REPOSITORY: &str = "ghcr.io/ggml-org/llama.cpp";
+
 /// Everything that was looked at.
 #[derive(Debug, Clone)]
 pub(super) struct Facts {
@@ -142,10 +145,15 @@ fn gpu(facts: &Facts, findings: &mut Vec<Finding>) {
     let kinds: Vec<GpuKind> = facts.images.iter().map(|(image, _)| gpu_kind(image)).collect();
     let cuda = kinds.contains(&GpuKind::Nvidia);
     let render = kinds.iter().any(|kind| matches!(kind, GpuKind::Rocm | GpuKind::Render));
-    let edit = format!("set `[engine] image` in {} to one for this machine", facts.catalog.display());
+    // The line as it is to stand there, below where it belongs.
+    let edit = |tag: &str| {
+        let path = facts.catalog.display();
+        format!("in {path}, under [engine], or at the model that has its own:\nimage = \"{REPOSITORY}:{tag}\"")
+    };
     if cuda && !facts.nvidia {
-        let message = "the image is for NVIDIA GPUs, and this machine has none, or its driver is not loaded";
-        findings.push(bad("gpu", Status::Problem, message, format!("{edit}: …:server works on every CPU")));
+        let message = "the image is for NVIDIA GPUs, and this machine has none, or its driver is not loaded; \
+                       `server` runs on every CPU";
+        findings.push(bad("gpu", Status::Problem, message, edit("server")));
     } else if cuda {
         match &facts.docker {
             Some(Ok(docker)) if !docker.nvidia_runtime => {
@@ -158,15 +166,16 @@ fn gpu(facts: &Facts, findings: &mut Vec<Finding>) {
         }
     }
     if render && !facts.render {
-        let message = "the image is for AMD or Intel GPUs, and this machine has no /dev/dri/renderD*";
-        findings.push(bad("gpu", Status::Problem, message, format!("{edit}: …:server works on every CPU")));
+        let message = "the image is for AMD or Intel GPUs, and this machine has no /dev/dri/renderD*; \
+                       `server` runs on every CPU";
+        findings.push(bad("gpu", Status::Problem, message, edit("server")));
     } else if render {
         findings.push(ok("gpu", "the GPU's render node is there"));
     }
     if !cuda && !render && !facts.images.is_empty() && (facts.nvidia || facts.render) {
         let message = "this machine has a GPU, and the image runs on the CPU alone";
-        let image = if facts.nvidia { "…:server-cuda13" } else { "…:server-vulkan" };
-        findings.push(bad("gpu", Status::Warning, message, format!("{edit}: {image}")));
+        let tag = if facts.nvidia { "server-cuda13" } else { "server-vulkan" };
+        findings.push(bad("gpu", Status::Warning, message, edit(tag)));
     }
 }
 
@@ -238,16 +247,19 @@ mod tests {
     fn each_thing_that_is_wrong_names_what_mends_it() {
         let unreachable = Error::new(Code::EngineUnavailable, "no answer").hint("sudo systemctl start docker");
         let cpu = || vec![("llama.cpp:server".to_owned(), true)];
-        let cases: [(Facts, &str); 10] = [
+        let image = |tag: &str| {
+            let place = "in /c/models.toml, under [engine], or at the model that has its own:";
+            format!("gpu: {place}\nimage = \"ghcr.io/ggml-org/llama.cpp:{tag}\"")
+        };
+        let [server, cuda, vulkan] = ["server", "server-cuda13", "server-vulkan"].map(image);
+        let cases: [(Facts, &str); 11] = [
             (Facts { docker: Some(Err(unreachable)), ..good() }, "engine: sudo systemctl start docker"),
             (Facts { images: vec![("x:server-cuda13".into(), false)], ..good() }, "image: docker pull x:server-cuda13"),
             (Facts { docker: Some(Ok(docker(false))), ..good() }, "gpu: sudo apt-get install nvidia-container-toolkit"),
-            (Facts { nvidia: false, ..good() }, "gpu: set `[engine] image` in /c/models.toml"),
-            (Facts { images: cpu(), ..good() }, "gpu: set `[engine] image` in /c/models.toml"),
-            (
-                Facts { images: vec![("x:server-rocm".into(), true)], ..good() },
-                "gpu: set `[engine] image` in /c/models.toml",
-            ),
+            (Facts { nvidia: false, ..good() }, &server),
+            (Facts { images: cpu(), ..good() }, &cuda),
+            (Facts { images: cpu(), nvidia: false, render: true, ..good() }, &vulkan),
+            (Facts { images: vec![("x:server-rocm".into(), true)], ..good() }, &server),
             (Facts { models_dir: ("/m".into(), false), ..good() }, "models: mkdir -p /m"),
             (
                 Facts { missing: vec![(ModelId::new("a").unwrap(), "/m/a.gguf".into())], ..good() },

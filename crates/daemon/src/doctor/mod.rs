@@ -17,7 +17,7 @@ pub enum Status {
     Ok,
     /// Works, but.
     Warning,
-    /// Has to be mended before a model can be loaded.
+    /// Keeps a model, or all of them, from being loaded.
     Problem,
 }
 

@@ -14,13 +14,14 @@ use corral_core::{Error, InstanceId, ModelId, Secret};
 use corral_engine::EngineConfig;
 use corral_engine::process::ProcessEngine;
 use corral_testkit::{SandboxHome, TinyModel};
-use http::{Request, StatusCode};
+use http::{Method, Request, StatusCode};
 use http_body_util::{BodyExt, Full};
 use hyper_util::client::legacy::Client;
 use hyper_util::rt::TokioExecutor;
 use rustix::process::{Pid, Signal};
 use serde_json::Value;
 use tokio::sync::mpsc::UnboundedReceiver;
+use tokio_util::task::AbortOnDropHandle;
 
 /// Generous: the machine that runs the tests does other things at the same time.
 pub(crate) const LONG: Duration = Duration::from_secs(30);
@@ -180,6 +181,32 @@ pub(crate) async fn chat(endpoint: &Endpoint, key: Option<&Secret>) -> (StatusCo
     let status = response.status();
     let bytes = response.into_body().collect().await.unwrap().to_bytes();
     (status, serde_json::from_slice(&bytes).unwrap())
+}
+
+/// A request whose answer is streamed and would not end for a long time. It is sent, or waits in the queue; whoever
+/// drops it has disconnected.
+pub(crate) fn endless(endpoint: &Endpoint, key: &Secret) -> AbortOnDropHandle<()> {
+    let body =
+        r#"{"messages":[{"role":"user","content":"hello"}],"max_tokens":100000,"stream":true,"ignore_eos":true}"#;
+    let request = Request::post(format!("{}/v1/chat/completions", endpoint.url))
+        .header("Authorization", format!("Bearer {}", key.expose()))
+        .body(Full::new(Bytes::from(body)))
+        .unwrap();
+    AbortOnDropHandle::new(tokio::spawn(async move {
+        let client = Client::builder(TokioExecutor::new()).build_http();
+        let mut response = client.request(request).await.unwrap();
+        assert_eq!(response.status(), StatusCode::OK);
+        while let Some(Ok(_)) = response.frame().await {}
+    }))
+}
+
+/// What `Access-Control-Allow-Origin` says to a page of this origin.
+pub(crate) async fn allowed_origin(endpoint: &Endpoint, method: Method, origin: &str) -> Option<String> {
+    let request = Request::builder().method(method).uri(format!("{}/v1/chat/completions", endpoint.url));
+    let request = request.header("Origin", origin).header("Access-Control-Request-Method", "POST");
+    let client = Client::builder(TokioExecutor::new()).build_http();
+    let response = client.request(request.body(Full::<Bytes>::default()).unwrap()).await.unwrap();
+    response.headers().get("access-control-allow-origin").map(|value| value.to_str().unwrap().to_owned())
 }
 
 /// Nothing of the group is left.

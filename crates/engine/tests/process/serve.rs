@@ -4,11 +4,12 @@ use std::fs;
 use std::os::unix::fs::PermissionsExt;
 
 use corral_core::Code;
+use corral_core::launch::LaunchSpec;
 use corral_core::ports::{Engine, EngineEvent, InstanceState, Job};
 use corral_testkit::eventually;
-use http::StatusCode;
+use http::{Method, StatusCode};
 
-use crate::bed::{Bed, LONG, chat, exited, group_ended};
+use crate::bed::{Bed, LONG, allowed_origin, chat, endless, exited, group_ended};
 
 #[tokio::test]
 async fn a_model_is_served_stopped_and_served_again() {
@@ -61,6 +62,37 @@ async fn the_key_is_nobody_elses() {
     assert_eq!(mode(bed.record_path(&instance)), 0o600);
     assert_eq!(mode(bed.log_path(&instance)), 0o600);
     assert_eq!(mode(bed.home.state().join("instances")), 0o700);
+}
+
+#[tokio::test]
+async fn requests_count_while_they_run_or_wait_and_until_their_client_is_gone() {
+    let bed = Bed::new();
+    // Room for an answer that is still being written when the test is over.
+    let (instance, endpoint) = bed.ready(&LaunchSpec { ctx: 131_072, ..bed.tiny() }).await;
+    let busy = async || bed.engine.busy(&instance, &endpoint).await.unwrap();
+    assert_eq!(busy().await, 0);
+    let running = endless(&endpoint, &instance.api_key);
+    eventually(LONG, || async { busy().await == 1 }).await;
+    let waiting = endless(&endpoint, &instance.api_key);
+    eventually(LONG, || async { busy().await == 2 }).await;
+    assert!(!running.is_finished() && !waiting.is_finished());
+    drop(waiting);
+    drop(running);
+    eventually(LONG, || async { busy().await == 0 }).await;
+}
+
+#[tokio::test]
+async fn no_web_page_but_one_of_this_machine_may_read_an_answer() {
+    let bed = Bed::new();
+    let (_, endpoint) = bed.ready(&bed.tiny()).await;
+    for method in [Method::OPTIONS, Method::POST] {
+        let near = allowed_origin(&endpoint, method.clone(), "http://localhost:3000").await;
+        assert_eq!(near.as_deref(), Some("http://localhost:3000"), "{method}");
+        for origin in ["https://example.com", "http://localhost.example.com", "null"] {
+            let far = allowed_origin(&endpoint, method.clone(), origin).await.unwrap_or_default();
+            assert!(far != "*" && far != origin, "{method} {origin}: {far}");
+        }
+    }
 }
 
 #[tokio::test]

@@ -54,6 +54,11 @@ impl Bench {
         corral_testkit::eventually(Duration::from_secs(10), || async { self.engine.holds() == wanted }).await;
     }
 
+    async fn shut_down(&self, keep: bool) {
+        let ended = tokio::time::timeout(Duration::from_secs(10), self.controller.shut_down(keep)).await;
+        ended.expect("it ends within 10 s").expect("it ends");
+    }
+
     async fn until(&self, what: impl FnMut(&Arc<Snapshot>) -> bool) -> Arc<Snapshot> {
         let mut watch = self.controller.watch_snapshot();
         let waited = tokio::time::timeout(Duration::from_secs(10), watch.wait_for(what)).await;
@@ -219,7 +224,7 @@ async fn shutting_down_stops_the_model_or_leaves_it() {
         let bench = Bench::new();
         bench.switch("a").await.expect("a loads");
         bench.switch("b").await.expect("b loads");
-        bench.controller.shut_down(keep).await.expect("it ends");
+        bench.shut_down(keep).await;
         let expected: &[(String, char)] = if keep { &[("b".to_owned(), 'r')] } else { &[] };
         assert_eq!(bench.engine.holds(), expected, "keep = {keep}");
         assert_eq!(bench.memory.wanted().is_some(), keep);
@@ -234,9 +239,35 @@ async fn shutting_down_in_the_middle_of_a_switch_answers_its_caller() {
     bench.engine.hold(Verb::AwaitReady);
     let accepted = bench.controller.switch("b".into(), false).await.expect("taken");
     bench.until(|snapshot| snapshot.phase == Phase::Loading).await;
-    bench.controller.shut_down(false).await.expect("it ends");
-    assert_eq!(end(Ok(accepted)).await.expect_err("cut").code(), Code::Superseded);
+    bench.shut_down(false).await;
+    assert_eq!(end(Ok(accepted)).await.expect_err("cut").code(), Code::ShuttingDown);
     assert!(bench.engine.holds().is_empty());
+}
+
+#[tokio::test]
+async fn a_switch_that_has_begun_goes_on_until_there_is_a_model_to_leave() {
+    let bench = Bench::new();
+    bench.switch("a").await.expect("a loads");
+    bench.engine.hold(Verb::Stop);
+    let accepted = bench.controller.switch("b".into(), false).await.expect("taken");
+    bench.until(|snapshot| snapshot.phase == Phase::Stopping).await;
+    tokio::join!(bench.shut_down(true), async { bench.engine.release(Verb::Stop) });
+    assert_eq!(end(Ok(accepted)).await.expect_err("not waited for").code(), Code::ShuttingDown);
+    assert_eq!(bench.engine.holds(), [("b".to_owned(), 'r')]);
+    assert_eq!(bench.memory.wanted().expect("a model").as_str(), "b");
+}
+
+#[tokio::test]
+async fn an_engine_that_could_not_say_what_it_holds_is_asked_again() {
+    tokio::time::pause();
+    let engine = Arc::new(FakeEngine::default());
+    let catalog = read(MODELS).catalog.expect("good");
+    engine.put_running(&catalog.models.values().next().expect("a").launch);
+    engine.set_unavailable(Some(Error::new(Code::EngineFailed, "status 500")));
+    let bench = Bench::with(engine.clone(), Arc::default());
+    bench.until(|snapshot| snapshot.phase == Phase::Failed).await;
+    engine.set_unavailable(None);
+    bench.until(|snapshot| snapshot.phase == Phase::Ready).await;
 }
 
 #[tokio::test]

@@ -142,9 +142,6 @@ impl Controller {
 
     fn finish(&mut self, operation: OperationView, result: Result<()>) {
         self.cancel_operation(operation.id);
-        if self.lifecycle.operation().is_none() {
-            self.attempts.clear();
-        }
         let at = self.ports.clock.now();
         let seconds = at.duration_since(operation.started_at).as_secs_f64();
         match &result {

@@ -217,6 +217,9 @@ impl Controller {
             // An engine that went away says when it is back; one that only failed to answer does not.
             self.look(LOOK_AGAIN);
         }
+        if let Event::Loaded(attempt, _) | Event::Drained(attempt) = &event {
+            self.attempts.remove(attempt);
+        }
         let effects = self.lifecycle.apply(event);
         // Published first: whoever is told that it ended must find that true.
         self.publish();

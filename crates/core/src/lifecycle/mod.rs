@@ -332,6 +332,6 @@ impl Lifecycle {
     /// The model that serves, or did when the present operation began.
     fn served(&self) -> Option<&ModelId> {
         let live = self.live.as_ref().filter(|live| live.proven).map(|live| &live.held);
-        live.or(self.standby.as_ref()).map(|held| &held.instance.model)
+        live.or(self.standby.as_ref()).or(self.lost.last()).map(|held| &held.instance.model)
     }
 }

@@ -251,6 +251,19 @@ fn a_server_whose_engine_was_lost_for_a_moment_is_removed_before_another_starts(
 }
 
 #[test]
+fn what_served_is_still_wanted_after_a_switch_that_found_no_engine() {
+    let mut world = World::default();
+    world.switch("a");
+    world.settle();
+    world.lose_engine();
+    world.switch("b");
+    let Effect::Prepare { op, .. } = world.pending.remove(0) else { panic!("{:?}", world.pending) };
+    let error = Error::new(Code::EngineUnavailable, "no answer");
+    world.apply(Event::Prepared { op, result: Err(error) });
+    assert_eq!(world.wanted.as_ref().unwrap().as_str(), "a");
+}
+
+#[test]
 fn an_end_that_is_told_before_the_server_was_seen_ready_is_not_forgotten() {
     let mut world = World::default();
     let switch = world.switch("a");

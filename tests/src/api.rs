@@ -242,7 +242,7 @@ impl Events {
 
     /// Waits for a snapshot that is as wanted.
     #[track_caller]
-    pub fn until(&self, bound: Duration, what: &str, wanted: impl Fn(&Snapshot) -> bool) -> Snapshot {
+    pub fn until(&self, bound: Duration, what: &str, mut wanted: impl FnMut(&Snapshot) -> bool) -> Snapshot {
         let deadline = Instant::now() + bound;
         let mut last = None;
         loop {

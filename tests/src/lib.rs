@@ -13,6 +13,7 @@ pub mod inference;
 pub mod parts;
 pub mod process;
 pub mod random;
+pub mod registry;
 pub mod wait;
 
 pub use api::{Answer, Api};

@@ -283,3 +283,24 @@ fn listed(daemon: &Daemon) -> Duration {
     assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
     took
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_missed_bound_is_named_and_a_kept_one_is_not() {
+        let mut bounds = Bounds::default();
+        assert_eq!(bounds.at_most("the memory", 25.0, 25.0, " MB"), "bound 25.00 MB: kept");
+        assert_eq!(bounds.at_most("the ratio", 0.951, 0.95, ""), "bound 0.95: MISSED");
+        assert_eq!(bounds.missed, ["the ratio is 0.951, above 0.950"]);
+    }
+
+    #[test]
+    fn quartiles_fall_between_times() {
+        let times = |list: &[u64]| Times(list.iter().map(|time| Duration::from_millis(*time)).collect());
+        assert_eq!(times(&[40, 10, 30, 20, 50]).to_string().trim_end(), "    30 (20-40)");
+        assert_eq!(times(&[10, 30]).to_string().trim_end(), "    20 (15-25)");
+        assert_eq!(times(&[7]).to_string().trim_end(), "     7 (7-7)");
+    }
+}

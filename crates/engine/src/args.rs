@@ -145,7 +145,7 @@ fn join(values: &[impl ToString]) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::fixture::spec;
+    use corral_testkit::launch_spec;
 
     fn args(spec: &LaunchSpec) -> String {
         let paths = ServerPaths { model: "/models/m.gguf".to_owned(), mmproj: None, slots_dir: None };
@@ -156,7 +156,7 @@ mod tests {
 
     #[test]
     fn a_plain_model_gets_only_what_it_needs() {
-        assert_eq!(args(&spec()), PLAIN);
+        assert_eq!(args(&launch_spec("m")), PLAIN);
     }
 
     type Change = fn(&mut LaunchSpec);
@@ -199,7 +199,7 @@ mod tests {
             }),
         ];
         for (expected, change) in table {
-            let mut spec = spec();
+            let mut spec = launch_spec("m");
             change(&mut spec);
             assert_eq!(args(&spec), format!("{PLAIN} {expected}"));
         }
@@ -212,13 +212,13 @@ mod tests {
             mmproj: Some("/models/mm.gguf".to_owned()),
             slots_dir: Some("/slots".to_owned()),
         };
-        let args = server_args(&spec(), &paths, &Listen { host: "127.0.0.1".to_owned(), port: 1 }).join(" ");
+        let args = server_args(&launch_spec("m"), &paths, &Listen { host: "127.0.0.1".to_owned(), port: 1 }).join(" ");
         assert!(args.ends_with("--metrics --slot-save-path /slots --mmproj /models/mm.gguf"), "{args}");
     }
 
     #[test]
     fn the_catalogs_environment_wins_over_all_but_the_key() {
-        let mut spec = spec();
+        let mut spec = launch_spec("m");
         spec.env.insert("LLAMA_ARG_CORS_ORIGINS".to_owned(), "*".to_owned());
         spec.env.insert(API_KEY.to_owned(), "theirs".to_owned());
         let env = server_env(&spec, &Secret::new("ours"));

@@ -127,10 +127,9 @@ mod tests {
     use corral_testkit::gguf::{not_a_gguf, truncated};
 
     use super::*;
-    use crate::fixture;
 
     fn spec(file: PathBuf) -> LaunchSpec {
-        LaunchSpec { file, ..fixture::spec() }
+        LaunchSpec { file, ..corral_testkit::launch_spec("m") }
     }
 
     async fn failure(file: PathBuf) -> Error {

@@ -15,8 +15,5 @@ mod progress;
 mod random;
 mod read_ahead;
 
-#[cfg(test)]
-mod fixture;
-
 pub use engines::Engines;
 pub use environment::{EngineConfig, Environment};

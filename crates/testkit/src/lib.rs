@@ -5,8 +5,10 @@
 pub mod fakes;
 pub mod gguf;
 pub mod home;
+pub mod launch;
 pub mod wait;
 
 pub use gguf::TinyModel;
 pub use home::SandboxHome;
+pub use launch::launch_spec;
 pub use wait::eventually;

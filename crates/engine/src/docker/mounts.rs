@@ -83,7 +83,7 @@ fn utf8(path: &Path) -> Result<&str> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::fixture::spec;
+    use corral_testkit::launch_spec;
 
     /// Follows the given links; everything else is what it seems, `gone` excepted.
     fn canonical<'a>(links: &'a [(&'a str, &'a str)]) -> impl Fn(&Path) -> std::io::Result<PathBuf> + 'a {
@@ -96,7 +96,7 @@ mod tests {
     }
 
     fn planned(change: impl FnOnce(&mut LaunchSpec), links: &[(&str, &str)]) -> (Vec<String>, String, Option<String>) {
-        let mut spec = spec();
+        let mut spec = launch_spec("m");
         change(&mut spec);
         let mounts = plan(&spec, canonical(links)).expect("a plan");
         let binds = mounts.binds.iter().map(|bind| format!("{}:{}", bind.source.display(), bind.target)).collect();
@@ -162,7 +162,7 @@ mod tests {
             &[],
         );
         assert_eq!(binds, ["/big/x.gguf:/files/model/x.gguf"]);
-        let mut spec = spec();
+        let mut spec = launch_spec("m");
         spec.file = PathBuf::from("/srv/models/gone");
         assert_eq!(plan(&spec, canonical(&[])).expect_err("gone").code(), Code::ModelFileMissing);
     }

@@ -3,8 +3,8 @@ use serde_json::{Value, json};
 use super::*;
 use crate::docker::gpu::{self, GpuKind, Nodes};
 use crate::docker::mounts;
-use crate::fixture::spec;
 use corral_core::launch::Gpu;
+use corral_testkit::launch_spec;
 
 fn placement(spec: &LaunchSpec, kind: GpuKind) -> Placement {
     let nodes = Nodes {
@@ -43,7 +43,7 @@ fn cpu() -> Value {
         "Labels": {
             "dev.corral.home": "h1",
             "dev.corral.model": "m",
-            "dev.corral.config-hash": spec().hash().0,
+            "dev.corral.config-hash": launch_spec("m").hash().0,
             "dev.corral.version": "1.2.3",
         },
         "HostConfig": {
@@ -76,7 +76,7 @@ fn with(mut base: Value, changes: Vec<(&str, Value)>) -> Value {
 
 #[test]
 fn a_model_on_the_cpu() {
-    assert_eq!(request(&spec(), GpuKind::Unsaid), cpu());
+    assert_eq!(request(&launch_spec("m"), GpuKind::Unsaid), cpu());
 }
 
 #[test]
@@ -97,12 +97,12 @@ fn all_nvidia_gpus() {
             ),
         ],
     );
-    assert_eq!(request(&spec(), GpuKind::Nvidia), expected);
+    assert_eq!(request(&launch_spec("m"), GpuKind::Nvidia), expected);
 }
 
 #[test]
 fn two_nvidia_gpus() {
-    let mut spec = spec();
+    let mut spec = launch_spec("m");
     spec.gpu = Gpu::Devices(vec![0, 1]);
     let expected = with(
         cpu(),
@@ -129,14 +129,14 @@ fn rocm_and_vulkan() {
     let node = |path: &str| json!({"PathOnHost": path, "PathInContainer": path, "CgroupPermissions": "rw"});
     let groups = ("/HostConfig/GroupAdd", json!(["44"]));
     let rocm = ("/HostConfig/Devices", json!([node("/dev/kfd"), node("/dev/dri")]));
-    assert_eq!(request(&spec(), GpuKind::Rocm), with(cpu(), vec![groups.clone(), rocm]));
+    assert_eq!(request(&launch_spec("m"), GpuKind::Rocm), with(cpu(), vec![groups.clone(), rocm]));
     let vulkan = ("/HostConfig/Devices", json!([node("/dev/dri")]));
-    assert_eq!(request(&spec(), GpuKind::Render), with(cpu(), vec![groups, vulkan]));
+    assert_eq!(request(&launch_spec("m"), GpuKind::Render), with(cpu(), vec![groups, vulkan]));
 }
 
 #[test]
 fn a_file_outside_the_models_folder() {
-    let mut spec = spec();
+    let mut spec = launch_spec("m");
     spec.file = PathBuf::from("/big/x.gguf");
     let mut expected = with(
         cpu(),
@@ -159,7 +159,7 @@ fn a_file_outside_the_models_folder() {
 
 #[test]
 fn what_only_some_need() {
-    let mut spec = spec();
+    let mut spec = launch_spec("m");
     spec.args = vec!["--mlock".to_owned()];
     let mut placement = placement(&spec, GpuKind::Unsaid);
     placement.selinux = true;

@@ -106,7 +106,6 @@ mod tests {
     use std::os::unix::fs::PermissionsExt;
 
     use super::*;
-    use crate::fixture;
 
     #[test]
     fn a_program_is_found_by_path_and_by_name() {
@@ -143,7 +142,7 @@ mod tests {
         ]
         .into_iter()
         .collect();
-        let mut spec = fixture::spec();
+        let mut spec = corral_testkit::launch_spec("m");
         spec.gpu = Gpu::Devices(vec![1, 2]);
         spec.env.insert("HF_HOME".to_owned(), "/hf".to_owned());
         let all = environment(&spec, &Secret::new("ours"), &env);

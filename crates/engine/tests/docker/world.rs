@@ -1,21 +1,18 @@
 //! A home, an engine and a model for one test on the real Docker.
 
 use std::collections::HashMap;
-use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use bollard::Docker;
 use bollard::query_parameters::{ListContainersOptionsBuilder, RemoveContainerOptionsBuilder};
-use corral_core::ModelId;
-use corral_core::launch::{Gpu, LaunchSpec, Runtime, Sampling};
+use corral_core::launch::LaunchSpec;
 use corral_core::log::LogBuffer;
 use corral_core::ports::{Endpoint, Engine, EngineEvent, Instance, Job, Owned};
 use corral_engine::docker::DockerEngine;
 use corral_engine::{EngineConfig, Environment};
-use corral_testkit::{SandboxHome, TinyModel};
-use indexmap::IndexMap;
+use corral_testkit::{SandboxHome, TinyModel, launch_spec};
 use tokio::sync::mpsc;
 
 /// A home whose containers are removed when it is dropped.
@@ -62,27 +59,11 @@ impl World {
 
     pub fn spec(&self, model: &str) -> LaunchSpec {
         LaunchSpec {
-            model: ModelId::new(model).expect("a valid id"),
-            runtime: Runtime::Docker,
             image: self.image.clone(),
-            binary: PathBuf::from("llama-server"),
             models_dir: self.home.models(),
             file: self.home.models().join("m.gguf"),
-            mmproj: None,
-            ctx: 4096,
-            parallel: 1,
-            gpu: Gpu::Auto,
-            gpu_layers: None,
-            tensor_split: Vec::new(),
-            override_tensor: Vec::new(),
-            cache_type_k: None,
-            cache_type_v: None,
-            cpu_moe: None,
-            jinja: None,
-            sampling: Sampling::default(),
-            args: Vec::new(),
-            env: IndexMap::new(),
             load_timeout: Duration::from_secs(30),
+            ..launch_spec(model)
         }
     }
 

@@ -7,10 +7,10 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use corral_core::launch::{Gpu, LaunchSpec, Runtime, Sampling};
+use corral_core::launch::{Gpu, LaunchSpec, Runtime};
 use corral_core::log::LogBuffer;
 use corral_core::ports::{Endpoint, Engine, EngineEvent, Instance, Job};
-use corral_core::{Error, InstanceId, ModelId, Secret};
+use corral_core::{Error, InstanceId, Secret};
 use corral_engine::EngineConfig;
 use corral_engine::process::ProcessEngine;
 use corral_testkit::{SandboxHome, TinyModel};
@@ -135,28 +135,15 @@ pub(crate) fn config(home: &Path, logs: Arc<LogBuffer>) -> EngineConfig {
 }
 
 pub(crate) fn spec(binary: PathBuf, file: PathBuf) -> LaunchSpec {
+    let models_dir = file.parent().unwrap().to_owned();
     LaunchSpec {
-        model: ModelId::new("tiny").unwrap(),
         runtime: Runtime::Process,
-        image: String::new(),
         binary,
-        models_dir: file.parent().unwrap().to_owned(),
+        models_dir,
         file,
-        mmproj: None,
-        ctx: 4096,
-        parallel: 1,
         gpu: Gpu::None,
-        gpu_layers: None,
-        tensor_split: Vec::new(),
-        override_tensor: Vec::new(),
-        cache_type_k: None,
-        cache_type_v: None,
-        cpu_moe: None,
-        jinja: None,
-        sampling: Sampling::default(),
-        args: Vec::new(),
-        env: indexmap::IndexMap::new(),
         load_timeout: LONG,
+        ..corral_testkit::launch_spec("tiny")
     }
 }
 

@@ -1,4 +1,4 @@
-//! Values that unit tests share.
+//! A launch specification with nothing set that need not be.
 
 use std::path::PathBuf;
 use std::time::Duration;
@@ -7,15 +7,15 @@ use corral_core::ModelId;
 use corral_core::launch::{Gpu, LaunchSpec, Runtime, Sampling};
 use indexmap::IndexMap;
 
-/// A model `m` in `/srv/models/m.gguf` with nothing set that need not be.
-pub(crate) fn spec() -> LaunchSpec {
+/// A model in `/srv/models/<id>.gguf` for a container of the image `example/llama:server`. Tests change what they need.
+pub fn launch_spec(model: &str) -> LaunchSpec {
     LaunchSpec {
-        model: ModelId::new("m").expect("a valid id"),
+        model: ModelId::new(model).expect("a valid id"),
         runtime: Runtime::Docker,
         image: "example/llama:server".to_owned(),
         binary: PathBuf::from("llama-server"),
         models_dir: PathBuf::from("/srv/models"),
-        file: PathBuf::from("/srv/models/m.gguf"),
+        file: PathBuf::from(format!("/srv/models/{model}.gguf")),
         mmproj: None,
         ctx: 4096,
         parallel: 1,

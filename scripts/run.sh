@@ -1,6 +1,7 @@
 #!/usr/bin/env bash
 # Builds and runs Corral, with the user's catalog or an embedded default that needs no Docker, GPU or download:
 #   scripts/run.sh [--once] [--management ADDRESS:PORT]
+# A catalog that is the unedited example counts as none: its models are nobody's yet.
 # --once ends after the model has answered; --management is for the embedded default, at its first run.
 # shellcheck source=scripts/lib.sh
 source "$(dirname "${BASH_SOURCE[0]}")/lib.sh"
@@ -103,15 +104,16 @@ prove() {
     -d '{"messages":[{"role":"user","content":"Who are you?"}],"max_tokens":16}' "$url/v1/chat/completions")" ||
     die "the model does not answer" "$answer" "read 'corral logs'"
   answer="$(jq -ac '.choices[0].message.content' <<<"$answer")"
+  printf '\nThe model tiny answers: %s\n' "$answer"
+  # What ends at once cannot be asked.
+  [[ -z "$once" ]] || return 0
   cat <<TEXT
-
-The model tiny answers: $answer
 
   management  http://$management  (token in $CORRAL_HOME/run/token)
   model       $url  (key in $key_file)
   catalog     $CORRAL_HOME/config/models.toml
 
-  ask     curl -H @<(sed 's/^/Authorization: Bearer /' '$key_file') \\
+  ask     curl -sS -H @<(sed 's/^/Authorization: Bearer /' '$key_file') \\
             $url/v1/chat/completions -d '{"messages":[{"role":"user","content":"hello"}]}'
   switch  CORRAL_HOME='$CORRAL_HOME' $corral switch tiny-2
   stop    ^C here
@@ -125,11 +127,17 @@ corral="$target/corral"
 
 catalog="${CORRAL_HOME:+$CORRAL_HOME/config/models.toml}"
 catalog="${catalog:-${XDG_CONFIG_HOME:-$HOME/.config}/corral/models.toml}"
-if [[ -e "$catalog" && "$(head -n 1 "$catalog")" != "$made_here" ]]; then
+embedded=1
+if cmp -s "$catalog" models.toml; then
+  say "$catalog is the example, not edited yet: running with the embedded default"
+  # A home that was asked for holds everything, but its catalog is left as it is.
+  CORRAL_HOME="${CORRAL_HOME:+$CORRAL_HOME/embedded}"
+elif [[ -e "$catalog" && "$(head -n 1 "$catalog")" != "$made_here" ]]; then
   embedded=
+fi
+if [[ -z "$embedded" ]]; then
   cargo build --release --locked -p corral-cli
 else
-  embedded=1
   export CORRAL_HOME="${CORRAL_HOME:-${XDG_DATA_HOME:-$HOME/.local/share}/corral-embedded}"
   catalog="$CORRAL_HOME/config/models.toml"
   cargo build --release --locked -p corral-cli -p corral-testkit

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use corral_api::{ApiState, Metrics};
+use corral_core::command::ControllerHandle;
 use corral_core::controller::{Controller, ControllerConfig};
 use corral_core::launch::Runtime;
 use corral_core::log::LogBuffer;
@@ -16,6 +17,7 @@ use corral_engine::{EngineConfig, Engines, Environment};
 use corral_store::Store;
 use tokio::net::TcpListener;
 use tokio::signal::unix::{Signal, SignalKind, signal};
+use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
 use crate::adapters::{CountedJournal, LoggedNotices, SystemClock};
@@ -112,22 +114,38 @@ async fn run(env: Environment, options: ServeOptions) -> Result<()> {
     let token = new_token(&paths)?;
     DaemonFile { pid: std::process::id(), management, version: version.clone() }.write(&paths)?;
 
-    let actor = tokio::spawn(controller.run());
+    let mut actor = tokio::spawn(controller.run());
     let watcher = tokio::spawn(catalog_file::watch(paths.clone(), catalog_text, server, handle.clone(), engines));
     let end = CancellationToken::new();
     let state = ApiState { controller: handle.clone(), logs, token, metrics, version };
     let api = tokio::spawn(corral_api::serve(listener, state, end.clone()));
     (options.on_ready)(&Serving { management, paths: paths.clone() });
 
-    signals.wait().await;
+    tokio::select! {
+        () = signals.wait() => {}
+        ended = &mut actor => {
+            let error = Error::new(Code::Internal, "the controller ended by itself").hint("start Corral again, and report this");
+            return Err(ended.err().map_or(error.clone(), |cause| error.because(cause)));
+        }
+    }
+    watcher.abort();
     // Read now: the setting may have changed since the start.
     let settings = read_settings(&paths).unwrap_or_else(|error| {
         tracing::warn!("{error}; the settings of the start stay in force");
         settings
     });
-    let keep = settings.on_quit == OnQuit::Keep;
+    shut_down(&handle, actor, settings.on_quit, &mut signals).await;
+    end.cancel();
+    let api_end = api.await.map_err(|error| Error::new(Code::Internal, "the API ended badly").because(error))?;
+    remove(&paths.daemon_file);
+    remove(&paths.token);
+    api_end
+}
+
+/// Ends the controller, and with it the model or not, within bounds.
+async fn shut_down(handle: &ControllerHandle, actor: JoinHandle<()>, on_quit: OnQuit, signals: &mut Signals) {
+    let keep = on_quit == OnQuit::Keep;
     tracing::info!("ending; the model is {}", if keep { "left running" } else { "stopped" });
-    watcher.abort();
     let stopped = tokio::time::timeout(STOP_BOUND, async {
         let answered = handle.shut_down(keep).await;
         let _ = actor.await;
@@ -137,15 +155,10 @@ async fn run(env: Environment, options: ServeOptions) -> Result<()> {
         stopped = stopped => match stopped {
             Ok(Ok(())) => {}
             Ok(Err(error)) => tracing::warn!(%error, "the controller had ended already"),
-            Err(_) => tracing::warn!("the model did not stop in time; the next start of Corral takes it over"),
+            Err(_) => tracing::warn!("not everything ended in time; the next start of Corral takes over what runs"),
         },
         () = signals.wait() => tracing::warn!("told to end a second time: ending at once"),
     }
-    end.cancel();
-    let api_end = api.await.map_err(|error| Error::new(Code::Internal, "the API ended badly").because(error))?;
-    remove(&paths.daemon_file);
-    remove(&paths.token);
-    api_end
 }
 
 async fn bind(address: SocketAddr, paths: &Paths) -> Result<TcpListener> {

@@ -55,6 +55,8 @@ pub struct Controller {
     /// The instance whose key is in the endpoint file, and the file.
     published: Option<(InstanceId, Option<String>)>,
     tasks: TaskTracker,
+    /// Ends the look at the engine that is pending, if one is.
+    looking: CancellationToken,
     closing: Option<Closing>,
 }
 
@@ -74,7 +76,7 @@ impl Controller {
     ) -> (ControllerHandle, Self) {
         let catalog = Arc::new(reading.catalog.unwrap_or(fallback));
         let (events, results) = mpsc::unbounded_channel();
-        let lifecycle = Lifecycle::new();
+        let lifecycle = Lifecycle::new(ports.journal.wanted());
         let snapshot = view::snapshot(&config, &lifecycle, &catalog, &reading.problems, None);
         let (handle, ends) = command::channel(snapshot, Catalog::clone(&catalog));
         let controller = Self {
@@ -91,6 +93,7 @@ impl Controller {
             attempts: HashMap::new(),
             published: None,
             tasks: TaskTracker::new(),
+            looking: CancellationToken::new(),
             closing: None,
         };
         (handle, controller)
@@ -150,6 +153,7 @@ impl Controller {
             }
             Command::Shutdown { keep, reply } => {
                 self.closing = Some(Closing { keep, reply });
+                self.looking.cancel();
                 if keep {
                     let effects = self.lifecycle.settle(&shutting_down());
                     self.carry_out(effects);
@@ -209,16 +213,15 @@ impl Controller {
         Ok(Accepted { operation, end })
     }
 
-    fn apply(&mut self, event: Event) {
-        if let Event::NotFound(cause) = &event
-            && cause.code() != Code::EngineUnavailable
-            && self.closing.is_none()
-        {
-            // An engine that went away says when it is back; one that only failed to answer does not.
-            self.look(LOOK_AGAIN);
-        }
-        if let Event::Loaded(attempt, _) | Event::Drained(attempt) = &event {
-            self.attempts.remove(attempt);
+    fn apply(&mut self, mut event: Event) {
+        match &mut event {
+            // Nothing is adopted or brought back by a program that is about to end.
+            Event::Found { .. } | Event::NotFound(_) if self.closing.is_some() => return,
+            Event::NotFound(_) => self.look(LOOK_AGAIN),
+            // As it is wanted and configured now, not when the engine was asked.
+            Event::Found { wanted, .. } => *wanted = self.wanted(),
+            Event::Loaded(attempt, _) | Event::Drained(attempt) => drop(self.attempts.remove(attempt)),
+            _ => {}
         }
         let effects = self.lifecycle.apply(event);
         // Published first: whoever is told that it ended must find that true.
@@ -235,20 +238,33 @@ impl Controller {
     }
 
     /// Asks the engine what it holds, after a while.
-    fn look(&self, after: Duration) {
+    fn look(&mut self, after: Duration) {
+        // One at a time: the newest knows best.
+        self.looking.cancel();
+        self.looking = CancellationToken::new();
         let (find, events, clock) = (self.find(), self.events.clone(), self.ports.clock.clone());
+        let cancelled = self.looking.clone();
         self.tasks.spawn(async move {
-            if !after.is_zero() {
-                clock.sleep(after).await;
+            let found = async {
+                if !after.is_zero() {
+                    clock.sleep(after).await;
+                }
+                find.await
+            };
+            if let Some(found) = cancelled.run_until_cancelled(found).await {
+                let _ = events.send(found);
             }
-            let _ = events.send(find.await);
         });
+    }
+
+    /// The model that should be running, as it is configured now.
+    fn wanted(&self) -> Option<Arc<LaunchSpec>> {
+        self.ports.journal.wanted().and_then(|id| self.spec_of(&id))
     }
 
     /// Asks the engine what it holds.
     fn find(&self) -> impl Future<Output = Event> + Send + use<> {
         let ports = self.ports.clone();
-        let wanted = ports.journal.wanted().and_then(|id| self.spec_of(&id));
         let catalog = self.catalog.clone();
         async move {
             match ports.engine.owned().await {
@@ -258,7 +274,7 @@ impl Controller {
                         (owned, model.map_or(DEFAULT_LOAD_TIMEOUT, |model| model.launch.load_timeout))
                     });
                     let id = ports.clock.operation_id();
-                    Event::Found { owned: bounded.collect(), wanted, id, at: ports.clock.now() }
+                    Event::Found { owned: bounded.collect(), wanted: None, id, at: ports.clock.now() }
                 }
                 Err(cause) => Event::NotFound(cause),
             }

@@ -141,9 +141,16 @@ impl Lifecycle {
             live.proven = true;
         }
         let serves = self.live.as_ref().map(|live| live.held.instance.model.clone());
-        let engine_gone = failure.as_ref().is_some_and(|failure| failure.code() == Code::EngineUnavailable);
-        // What served before is brought back once the engine is.
-        effects.push(Effect::Want(if engine_gone { serves.or_else(|| op.view.from.clone()) } else { serves }));
+        if serves.is_some() || !op.engine_gone {
+            // Without its engine nothing can serve: what did before is brought back once the engine is.
+            self.settled = serves;
+        }
+        effects.push(Effect::Want(self.settled.clone()));
+        let failure = match (failure, &op.meanwhile) {
+            (Some(failure), Some(meanwhile)) => Some(failure.and(meanwhile)),
+            (failure, _) => failure,
+        };
+        self.not_found = false;
         if failure.is_none() {
             effects.extend(self.lost.drain(..).map(|held| Effect::Discard(held.instance)));
         }
@@ -160,6 +167,7 @@ impl Lifecycle {
             self.error = Some(error);
             return;
         };
+        op.engine_gone |= error.code() == Code::EngineUnavailable;
         op.failure = Some(match op.failure.take() {
             None => error,
             Some(first) => first.and(&format!("{while_doing} failed too: {error}")),
@@ -235,12 +243,19 @@ impl Lifecycle {
     fn launch_failed(&mut self, error: Error, effects: &mut Vec<Effect>) {
         let (Some(live), Some(op)) = (&self.live, &self.op) else { return };
         let concerned = op.failure.is_some() || op.target.is_met_by(&live.held.instance);
-        if error.code() == Code::LoadTimeout {
-            // It still runs: nothing may be started in its place before it has ended.
-            self.stop_live(effects);
-            self.live.iter_mut().for_each(|live| live.proven = false);
-        } else {
-            self.drop_live(effects);
+        match error.code() {
+            Code::LoadTimeout => {
+                // It still runs: nothing may be started in its place before it has ended.
+                self.stop_live(effects);
+                self.live.iter_mut().for_each(|live| live.proven = false);
+            }
+            // The call failed, which says nothing about the server.
+            Code::EngineUnavailable | Code::EngineFailed | Code::Io | Code::Internal => {
+                if let Some(live) = self.live.take() {
+                    self.remove(live.held, effects);
+                }
+            }
+            _ => self.drop_live(effects),
         }
         let Some(op) = &mut self.op else { return };
         match &mut op.target {

@@ -113,6 +113,17 @@ struct Operation {
     staged: Option<Instance>,
     /// Why it failed; it goes on until the old model serves again.
     failure: Option<Error>,
+    /// Something failed because the engine was out of reach.
+    engine_gone: bool,
+    /// What became of the old model while this went on, for people.
+    meanwhile: Option<String>,
+}
+
+impl Operation {
+    fn new(view: OperationView, target: Target, force: bool) -> Self {
+        let (joined, staged, failure, meanwhile) = (Vec::new(), None, None, None);
+        Self { view, joined, target, force, staged, failure, engine_gone: false, meanwhile }
+    }
 }
 
 /// The state.
@@ -129,12 +140,16 @@ pub struct Lifecycle {
     lost: Vec<Held>,
     /// What the engine holds was told at a moment when it could not be compared.
     look_again: bool,
+    /// The error is that the engine could not say what it holds.
+    not_found: bool,
+    /// The model that should be running, as the last operation that could reach its engine left it.
+    settled: Option<ModelId>,
 }
 
 impl Lifecycle {
-    /// Nothing runs.
-    pub fn new() -> Self {
-        Self::default()
+    /// Nothing is known to run; `wanted` should, by what was written down.
+    pub fn new(wanted: Option<ModelId>) -> Self {
+        Self { settled: wanted, ..Self::default() }
     }
 
     /// Takes a request, or says why not.
@@ -160,7 +175,10 @@ impl Lifecycle {
             Event::EngineLost { runtime, cause } => self.engine_lost(runtime, cause, &mut effects),
             Event::Found { owned, wanted, id, at } => self.found(owned, wanted, id, at, &mut effects),
             // What serves goes on serving; whoever asked asks again.
-            Event::NotFound(cause) if self.op.is_none() && self.live.is_none() => self.error = Some(cause),
+            Event::NotFound(cause) if self.op.is_none() && self.live.is_none() => {
+                self.error = Some(cause);
+                self.not_found = true;
+            }
             Event::NotFound(_) => {}
         }
         self.advance(&mut effects);
@@ -302,8 +320,7 @@ impl Lifecycle {
         self.drop_operation(&superseded, effects);
         effects.push(Effect::Began(view.clone()));
         effects.push(Effect::Want(target.model().cloned()));
-        self.op =
-            Some(Operation { view, joined: Vec::new(), target, force: request.force, staged: None, failure: None });
+        self.op = Some(Operation::new(view, target, request.force));
         Ok(())
     }
 

@@ -9,7 +9,7 @@ use super::{Effect, Held, Lifecycle, Live, Operation, Stage, Target};
 use crate::error::{Code, Error};
 use crate::id::{InstanceId, OperationId};
 use crate::launch::{LaunchSpec, Runtime};
-use crate::ports::{Endpoint, Instance, InstanceState, Owned};
+use crate::ports::{Endpoint, InstanceState, Owned};
 use crate::snapshot::{OperationKind, OperationView, Step};
 
 impl Lifecycle {
@@ -29,10 +29,12 @@ impl Lifecycle {
             return;
         }
         effects.push(Effect::CancelAttempt(live.attempt));
-        if self.op.is_none() {
-            effects.push(Effect::Crashed(live.held.instance.model.clone(), cause.clone()));
-            self.error = Some(cause);
+        let model = live.held.instance.model.clone();
+        match &mut self.op {
+            Some(op) => op.meanwhile = Some(format!("meanwhile `{model}` stopped: {cause}")),
+            None => self.error = Some(cause.clone()),
         }
+        effects.push(Effect::Crashed(model, cause));
         self.drop_live(effects);
     }
 
@@ -68,7 +70,8 @@ impl Lifecycle {
             return;
         }
         self.lost.clear();
-        if self.error.as_ref().is_some_and(|error| error.code() == Code::EngineUnavailable) {
+        let unreachable = self.error.as_ref().is_some_and(|error| error.code() == Code::EngineUnavailable);
+        if std::mem::take(&mut self.not_found) || unreachable {
             self.error = None;
         }
         let mut running: Option<(Held, Endpoint)> = None;
@@ -106,8 +109,7 @@ impl Lifecycle {
         };
         effects.push(Effect::Began(view.clone()));
         effects.push(Effect::Want(view.to.clone()));
-        let joined = Vec::new();
-        self.op = Some(Operation { view, joined, target, force: false, staged: None, failure: None });
+        self.op = Some(Operation::new(view, target, false));
     }
 
     fn adopt(&mut self, held: Held, endpoint: Endpoint, op: OperationId, effects: &mut Vec<Effect>) {
@@ -127,9 +129,12 @@ impl Lifecycle {
         if self.op.is_none() {
             self.lost.clear();
         }
-        let lost = self.lost.iter().chain(self.live.iter().map(|live| &live.held)).map(|held| held.instance.clone());
-        let known: Vec<Instance> = self.idle_instances().into_iter().chain(lost).collect();
-        let strays = owned.into_iter().map(|(owned, _)| owned.instance).filter(|instance| !known.contains(instance));
+        let held = self.lost.iter().chain(self.live.iter().map(|live| &live.held)).map(|held| held.instance.clone());
+        // By id alone: an engine may tell the rest in other words than it was given.
+        let known: Vec<InstanceId> =
+            self.idle_instances().into_iter().chain(held).map(|instance| instance.id).collect();
+        let strays = owned.into_iter().map(|(owned, _)| owned.instance);
+        let strays = strays.filter(|instance| !known.contains(&instance.id));
         effects.extend(strays.map(Effect::Discard));
     }
 }

@@ -67,7 +67,7 @@ async fn image(connected: &Connected, spec: &LaunchSpec, job: &Job) -> Result<Im
     let inspected = connected.docker.inspect_image(&spec.image).await;
     match inspected {
         Ok(image) => return Ok(image),
-        Err(error) if status(&error) == Some(404) => pull::pull(&connected.docker, &spec.image, job).await?,
+        Err(error) if status(&error) == Some(404) => pull::pull(connected, &spec.image, job).await?,
         Err(error) => return Err(connected.error(&format!("cannot look for the image {}", spec.image), &error)),
     }
     let inspected = connected.docker.inspect_image(&spec.image).await;

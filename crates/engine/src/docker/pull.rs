@@ -2,7 +2,6 @@
 
 use std::collections::HashMap;
 
-use bollard::Docker;
 use bollard::models::CreateImageInfo;
 use bollard::query_parameters::CreateImageOptionsBuilder;
 use corral_core::ports::Job;
@@ -10,13 +9,14 @@ use corral_core::snapshot::{Progress, Step};
 use corral_core::{Code, Error, Result};
 use futures_util::StreamExt;
 
+use super::connection::{Connected, is_connection};
 use crate::errors::superseded;
 
 /// Pulls `image`. Ends early when the job is cancelled: the engine gives up when nobody listens any more.
-pub(super) async fn pull(docker: &Docker, image: &str, job: &Job) -> Result<()> {
+pub(super) async fn pull(connected: &Connected, image: &str, job: &Job) -> Result<()> {
     job.report(Step::Pull, None);
     let options = CreateImageOptionsBuilder::default().from_image(&with_tag(image)).build();
-    let mut stream = std::pin::pin!(docker.create_image(Some(options), None, None));
+    let mut stream = std::pin::pin!(connected.docker.create_image(Some(options), None, None));
     let mut layers = Layers::default();
     loop {
         let next = tokio::select! {
@@ -25,6 +25,10 @@ pub(super) async fn pull(docker: &Docker, image: &str, job: &Job) -> Result<()> 
         };
         match next {
             None => return Ok(()),
+            // The engine went away, which says nothing about the image.
+            Some(Err(error)) if is_connection(&error) => {
+                return Err(connected.error(&format!("broke off the pull of {image}"), &error));
+            }
             Some(Err(error)) => return Err(failed(image, &error)),
             Some(Ok(info)) => {
                 if layers.take(&info) {

@@ -264,6 +264,58 @@ fn what_served_is_still_wanted_after_a_switch_that_found_no_engine() {
 }
 
 #[test]
+fn what_was_wanted_when_the_program_began_outlives_a_request_that_found_no_engine() {
+    let mut world = World { lifecycle: Lifecycle::new(Some(ModelId::new("a").unwrap())), ..World::default() };
+    world.apply(Event::NotFound(Error::new(Code::EngineFailed, "status 500")));
+    assert_eq!(world.lifecycle.phase(), Phase::Failed);
+    world.found(None);
+    assert_eq!(world.lifecycle.phase(), Phase::Stopped, "the engine can say again what it holds");
+    world.switch("b");
+    let Effect::Prepare { op, .. } = world.pending.remove(0) else { panic!("{:?}", world.pending) };
+    world.apply(Event::Prepared { op, result: Err(Error::new(Code::EngineUnavailable, "no answer")) });
+    assert_eq!(world.wanted.as_ref().unwrap().as_str(), "a");
+}
+
+#[test]
+fn what_served_is_wanted_when_the_engine_went_in_the_middle_of_a_switch() {
+    let mut world = World::default();
+    world.switch("a");
+    world.settle();
+    let switch = world.switch("b");
+    world.settle_until(|effect| matches!(effect, Effect::AwaitReady { .. }));
+    // The end of the new server is told first, and the engine is gone when the old one is to come back.
+    let Effect::AwaitReady { attempt, .. } = world.pending.remove(0) else { unreachable!("just seen") };
+    world.apply(Event::Loaded(attempt, Err(Error::new(Code::ServerKilled, "killed"))));
+    while let Some(effect) = world.pending.pop() {
+        let gone = || Error::new(Code::EngineUnavailable, "no answer");
+        match effect {
+            Effect::Start(attempt, _) => world.apply(Event::Started(attempt, Err(gone()))),
+            Effect::Remove(attempt, _) => world.apply(Event::Removed(attempt, Err(gone()))),
+            _ => {}
+        }
+    }
+    assert_eq!(world.error_of(switch).code(), Code::ServerKilled);
+    assert_eq!(world.wanted.as_ref().unwrap().as_str(), "a");
+}
+
+#[test]
+fn an_old_model_that_ends_during_a_switch_is_part_of_why_nothing_serves() {
+    let mut world = World::default();
+    world.switch("a");
+    world.settle();
+    let switch = world.switch("b");
+    let instance = world.lifecycle.live().unwrap().held.instance.id.clone();
+    world.set(&instance, Sim::Exited);
+    let cause = Error::new(Code::OutOfMemory, "out of memory");
+    world.apply(Event::Exited { instance, at: Timestamp::UNIX_EPOCH, cause });
+    let prepare = world.pending.iter().position(|effect| matches!(effect, Effect::Prepare { .. })).unwrap();
+    world.carry_out(prepare, false);
+    world.settle();
+    assert_eq!(world.error_of(switch).to_string(), "it failed; meanwhile `a` stopped: out of memory");
+    world.check_at_rest();
+}
+
+#[test]
 fn an_end_that_is_told_before_the_server_was_seen_ready_is_not_forgotten() {
     let mut world = World::default();
     let switch = world.switch("a");

@@ -72,6 +72,7 @@ proptest! {
         world.settle();
         prop_assert!(world.ended[&last].is_ok(), "{:?}", world.ended[&last]);
         prop_assert_eq!(world.lifecycle.model().unwrap().as_str(), "a");
+        prop_assert_eq!(world.wanted.as_ref().unwrap().as_str(), "a");
         // What nothing was known of is cleared away at the next look.
         world.found(None);
         world.settle();

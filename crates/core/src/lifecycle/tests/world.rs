@@ -158,6 +158,10 @@ impl World {
                 let result = if well && exists {
                     self.set(&instance.id, Sim::Running);
                     Ok(Self::endpoint())
+                } else if attempt % 4 == 0 {
+                    // It was started, but nobody could say so.
+                    self.set(&instance.id, Sim::Running);
+                    Err(Error::new(Code::EngineFailed, "it failed"))
                 } else {
                     Err(failure())
                 };
@@ -168,6 +172,7 @@ impl World {
                 let result = match (well, attempt % 4) {
                     (true, _) => Ok(()),
                     (false, 0) => Err(Error::new(Code::LoadTimeout, "it took too long")),
+                    (false, 1) => Err(Error::new(Code::EngineUnavailable, "no answer")),
                     (false, _) => {
                         self.set(&held.instance.id, Sim::Exited);
                         Err(failure())

@@ -8,5 +8,4 @@ mod absent;
 mod fail;
 mod fake;
 mod serve;
-mod speed;
 mod world;

@@ -19,6 +19,15 @@ pub(crate) fn too_slow(model: &ModelId, timeout: Duration, lines: &[Line]) -> Er
         .log(logs::relevant(lines))
 }
 
+/// A server has ended, and nothing tells why.
+pub(crate) fn end_untold(model: &ModelId) -> Error {
+    Error::new(
+        Code::EngineFailed,
+        format!("llama-server ended while it loaded `{model}`, and the engine does not say why"),
+    )
+    .hint("see whether `docker ps -a` answers, and try again")
+}
+
 /// A file, pipe or folder of Corral's own cannot be made, read or written; `what` says which of these.
 pub(crate) fn unusable(what: &str, path: &Path, error: std::io::Error) -> Error {
     Error::new(Code::Io, format!("{what} `{}`", path.display()))
@@ -43,7 +52,13 @@ mod tests {
         let slow = too_slow(&model, Duration::from_secs(9), &logs::parse("W still reading"));
         assert_eq!(slow.to_string(), "`m` was not ready within 9 s");
         assert_eq!(slow.body().log, ["still reading"]);
-        for error in [superseded(), slow, unusable("cannot write", Path::new("/x"), io()), defect("an odd thing")] {
+        for error in [
+            superseded(),
+            slow,
+            end_untold(&model),
+            unusable("cannot write", Path::new("/x"), io()),
+            defect("an odd thing"),
+        ] {
             assert!(error.body().hint.is_some(), "{error}");
         }
     }

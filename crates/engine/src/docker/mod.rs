@@ -51,6 +51,9 @@ const STOP_GRACE: i32 = 2;
 /// How long an engine that no model needs may take to say what it holds.
 const LOOK: Duration = Duration::from_secs(1);
 
+/// How long Docker may take to tell of an end that has been seen.
+const TOLD: Duration = Duration::from_secs(10);
+
 /// [`Engine`] on Docker. Reaches for the engine when it is first used, and again whenever it went away.
 #[derive(Debug)]
 pub struct DockerEngine {
@@ -252,7 +255,9 @@ impl Engine for DockerEngine {
         let status = match load::wait(&mut ended, ready, progress, timeout, &job.cancelled).await {
             Loaded::Ended(status) => status?,
             // It has ended, and Docker has yet to say so: who answered may have been another on the same port.
-            Loaded::Ready if known.process.is_some_and(|process| process.has_ended()) => ended.await?,
+            Loaded::Ready if known.process.is_some_and(|process| process.has_ended()) => {
+                tokio::time::timeout(TOLD, ended).await.unwrap_or_else(|_| Err(errors::end_untold(&instance.model)))?
+            }
             Loaded::Ready => {
                 self.shared.update(id, |known| known.loading = false);
                 return Ok(());

@@ -3,8 +3,7 @@
 //! A page that resolves its own name to 127.0.0.1 still sends that name as `Host`, and a page of another site sends
 //! its `Origin`; both are refused before anything else is looked at.
 
-use std::net::{Ipv4Addr, Ipv6Addr};
-
+use corral_core::loopback;
 use corral_core::{Code, Error, Secret};
 use http::header::{AUTHORIZATION, HOST, ORIGIN};
 use http::{HeaderMap, HeaderValue, Uri};
@@ -22,7 +21,7 @@ pub(crate) fn check_host(uri: &Uri, headers: &HeaderMap) -> Result<(), Error> {
     };
     for name in [Some(text(host)), uri.authority().map(|authority| authority.as_str().to_owned())].into_iter().flatten()
     {
-        if loopback(&name).is_none() {
+        if loopback::port_of(&name).is_none() {
             return refuse(format!(
                 "the request is for the host {}, which is not this machine's loopback",
                 quoted(&name)
@@ -38,8 +37,7 @@ pub(crate) fn check_origin(headers: &HeaderMap, own_port: u16) -> Result<(), Err
         return Ok(());
     }
     let origin = only(headers, &ORIGIN).map(text).unwrap_or_default();
-    let port = origin.strip_prefix("http://").and_then(loopback);
-    if port == Some(own_port) {
+    if loopback::origin_port(&origin) == Some(own_port) {
         return Ok(());
     }
     Err(Error::new(
@@ -78,77 +76,9 @@ fn bearer(value: &[u8]) -> Option<&[u8]> {
     scheme.eq_ignore_ascii_case(b"bearer ").then_some(token)
 }
 
-/// The port of an authority that names the loopback, 80 unless it says; none for every other authority.
-fn loopback(authority: &str) -> Option<u16> {
-    let (is_loopback, port) = if let Some(rest) = authority.strip_prefix('[') {
-        let (address, port) = rest.split_once(']')?;
-        (address.parse() == Ok(Ipv6Addr::LOCALHOST), port)
-    } else {
-        let (name, port) = authority.split_at(authority.find(':').unwrap_or(authority.len()));
-        let is_loopback = name.parse::<Ipv4Addr>().is_ok_and(|address| address.is_loopback());
-        (is_loopback || name.eq_ignore_ascii_case("localhost"), port)
-    };
-    match port.strip_prefix(':') {
-        _ if !is_loopback => None,
-        None if port.is_empty() => Some(80),
-        // Parsing alone would take a sign.
-        Some(digits) if digits.bytes().all(|byte| byte.is_ascii_digit()) => digits.parse().ok(),
-        _ => None,
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn loopback_authorities() {
-        for good in ["127.0.0.1", "127.255.0.3", "localhost", "LocalHost", "[::1]", "[0:0:0:0:0:0:0:1]"] {
-            assert_eq!(loopback(good), Some(80), "{good}");
-            assert_eq!(loopback(&format!("{good}:8081")), Some(8081), "{good} with a port");
-        }
-    }
-
-    #[test]
-    fn everything_else_is_foreign() {
-        let bad = [
-            "",
-            ":",
-            ":80",
-            "evil.example",
-            "127.0.0.1.evil.example",
-            "localhost.evil",
-            "localhost.",
-            "127.0.0.1.",
-            "127.1",
-            "127.0.0.01",
-            "2130706433",
-            "0x7f000001",
-            "0.0.0.0",
-            "10.0.0.1",
-            "[::1].evil",
-            "[::1",
-            "::1",
-            "[::]",
-            "[::ffff:127.0.0.1]",
-            "[::1%25lo]",
-            "[127.0.0.1]",
-            "user@127.0.0.1",
-            "127.0.0.1:80@evil",
-            "127.0.0.1:",
-            "127.0.0.1:99999",
-            "127.0.0.1:+80",
-            "127.0.0.1: 80",
-            "127.0.0.1:80:80",
-            " 127.0.0.1",
-            "127.0.0.1,evil",
-            "127.0.0.1/",
-            "http://127.0.0.1",
-        ];
-        for bad in bad {
-            assert_eq!(loopback(bad), None, "{bad:?}");
-        }
-    }
 
     #[test]
     fn an_empty_token_lets_nobody_in() {

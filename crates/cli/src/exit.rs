@@ -27,6 +27,13 @@ pub(crate) fn of(code: Code) -> u8 {
         | Code::ForbiddenOrigin
         | Code::Forbidden
         | Code::BodyTooLarge
+        | Code::HeadTooLarge
+        | Code::RequestTimeout
+        | Code::SwitchNotAllowed
+        | Code::QueueFull
+        | Code::HoldTimeout
+        | Code::Cut
+        | Code::Busy
         | Code::AlreadyRunning
         | Code::Superseded
         | Code::ShuttingDown

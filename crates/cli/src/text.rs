@@ -48,6 +48,8 @@ pub(crate) fn change_of(kind: OperationKind, from: Option<&ModelId>, to: Option<
         OperationKind::Stop => "stop",
         OperationKind::Switch => "switch",
         OperationKind::Restore => "restore",
+        OperationKind::Restart => "restart",
+        OperationKind::Unload => "unload",
     };
     match (from, to) {
         (Some(from), Some(to)) if from != to => format!("{kind} {from} → {to}"),
@@ -62,9 +64,12 @@ pub(crate) fn step(step: Step) -> &'static str {
         Step::Pull => "pull",
         Step::Prepare => "prepare",
         Step::Drain => "drain",
+        Step::Save => "save the conversations",
         Step::Stop => "stop",
         Step::Start => "start",
         Step::Load => "load",
+        Step::Restore => "bring the conversations back",
+        Step::Pause => "wait before the next try",
         Step::Rollback => "roll back",
     }
 }

@@ -9,8 +9,10 @@ use tokio::sync::{broadcast, mpsc, oneshot, watch};
 
 use crate::catalog::{Catalog, Reading};
 use crate::error::{Code, Error, ErrorBody, Result};
-use crate::id::{ModelId, OperationId};
-use crate::snapshot::{Notice, OperationKind, OperationView, Snapshot};
+use crate::id::{InstanceId, ModelId, OperationId, Secret};
+use crate::ports::FirstAnswer;
+use crate::session::{SessionId, SessionTokens};
+use crate::snapshot::{Notice, NoticeLevel, OperationKind, OperationView, SessionView, Snapshot};
 
 /// What a surface asks of the controller.
 #[derive(Debug)]
@@ -35,8 +37,47 @@ pub enum Command {
         model: String,
         /// Cut running requests rather than let them end.
         force: bool,
+        /// Leave an operation in progress alone: [`Code::Busy`] where there is one.
+        unless_busy: bool,
         /// Where the answer goes.
         reply: oneshot::Sender<Result<Accepted>>,
+    },
+    /// Unload a model because nobody uses it. [`Code::Busy`] where it is not loaded or an operation is in progress.
+    Unload {
+        /// The model that is thought to be loaded.
+        model: ModelId,
+        /// Where the answer goes.
+        reply: oneshot::Sender<Result<Accepted>>,
+    },
+    /// Attach a session.
+    OpenSession {
+        /// What people know it by.
+        label: Option<String>,
+        /// Where the answer goes.
+        reply: oneshot::Sender<Result<OpenedSession>>,
+    },
+    /// Detach a session; its token is no longer taken. [`Code::NotFound`] where there is none of that id.
+    CloseSession {
+        /// Which.
+        id: SessionId,
+        /// Where the answer goes.
+        reply: oneshot::Sender<Result<()>>,
+    },
+    /// A server has given its first answer since it was loaded.
+    FirstAnswer {
+        /// Which server.
+        instance: InstanceId,
+        /// The answer.
+        answer: FirstAnswer,
+    },
+    /// Tell people something.
+    Tell {
+        /// How loud.
+        level: NoticeLevel,
+        /// One sentence.
+        message: String,
+        /// The error behind it.
+        error: Option<Error>,
     },
     /// Say what a switch would do, and do nothing.
     DryRun {
@@ -63,6 +104,15 @@ pub struct Accepted {
     pub operation: OperationView,
     /// Answered exactly once, however it ends.
     pub end: oneshot::Receiver<Result<OperationResult>>,
+}
+
+/// A session that was attached, and the token that its requests carry.
+#[derive(Debug, Clone)]
+pub struct OpenedSession {
+    /// The session.
+    pub session: SessionView,
+    /// Its token.
+    pub token: Secret,
 }
 
 /// How an operation ended well.
@@ -107,6 +157,7 @@ pub struct ControllerHandle {
     commands: mpsc::Sender<Command>,
     snapshot: watch::Receiver<Arc<Snapshot>>,
     catalog: watch::Receiver<Arc<Catalog>>,
+    tokens: watch::Receiver<Arc<SessionTokens>>,
     notices: broadcast::Sender<Notice>,
 }
 
@@ -119,6 +170,8 @@ pub struct ControllerEnds {
     pub snapshot: watch::Sender<Arc<Snapshot>>,
     /// Where the catalog in force goes.
     pub catalog: watch::Sender<Arc<Catalog>>,
+    /// Where the tokens of the sessions attached go.
+    pub tokens: watch::Sender<Arc<SessionTokens>>,
     /// Where notices go.
     pub notices: broadcast::Sender<Notice>,
 }
@@ -128,10 +181,16 @@ pub fn channel(snapshot: Snapshot, catalog: Catalog) -> (ControllerHandle, Contr
     let (command_tx, commands) = mpsc::channel(256);
     let (snapshot_tx, snapshot_rx) = watch::channel(Arc::new(snapshot));
     let (catalog_tx, catalog_rx) = watch::channel(Arc::new(catalog));
+    let (tokens_tx, tokens) = watch::channel(Arc::default());
     let (notices, _) = broadcast::channel(64);
-    let handle =
-        ControllerHandle { commands: command_tx, snapshot: snapshot_rx, catalog: catalog_rx, notices: notices.clone() };
-    (handle, ControllerEnds { commands, snapshot: snapshot_tx, catalog: catalog_tx, notices })
+    let handle = ControllerHandle {
+        commands: command_tx,
+        snapshot: snapshot_rx,
+        catalog: catalog_rx,
+        tokens,
+        notices: notices.clone(),
+    };
+    (handle, ControllerEnds { commands, snapshot: snapshot_tx, catalog: catalog_tx, tokens: tokens_tx, notices })
 }
 
 impl ControllerHandle {
@@ -148,6 +207,16 @@ impl ControllerHandle {
     /// The catalog in force.
     pub fn catalog(&self) -> Arc<Catalog> {
         self.catalog.borrow().clone()
+    }
+
+    /// The catalog in force and every later one.
+    pub fn watch_catalog(&self) -> watch::Receiver<Arc<Catalog>> {
+        self.catalog.clone()
+    }
+
+    /// Whose token this is.
+    pub fn session_of(&self, token: &str) -> Option<SessionId> {
+        self.tokens.borrow().session(token).cloned()
     }
 
     /// Notices from now on.
@@ -167,7 +236,38 @@ impl ControllerHandle {
 
     /// Asks for another model.
     pub async fn switch(&self, model: String, force: bool) -> Result<Accepted> {
-        self.ask(|reply| Command::Switch { model, force, reply }).await?
+        self.ask(|reply| Command::Switch { model, force, unless_busy: false, reply }).await?
+    }
+
+    /// Asks for another model for the sake of a request that waits for it; an operation in progress goes first.
+    pub async fn switch_for_request(&self, model: &ModelId) -> Result<Accepted> {
+        let model = model.to_string();
+        self.ask(|reply| Command::Switch { model, force: false, unless_busy: true, reply }).await?
+    }
+
+    /// Asks to unload a model that nobody uses.
+    pub async fn unload(&self, model: ModelId) -> Result<Accepted> {
+        self.ask(|reply| Command::Unload { model, reply }).await?
+    }
+
+    /// Attaches a session.
+    pub async fn open_session(&self, label: Option<String>) -> Result<OpenedSession> {
+        self.ask(|reply| Command::OpenSession { label, reply }).await?
+    }
+
+    /// Detaches a session.
+    pub async fn close_session(&self, id: SessionId) -> Result<()> {
+        self.ask(|reply| Command::CloseSession { id, reply }).await?
+    }
+
+    /// Reports the first answer that a server has given since it was loaded.
+    pub async fn first_answer(&self, instance: InstanceId, answer: FirstAnswer) -> Result<()> {
+        self.commands.send(Command::FirstAnswer { instance, answer }).await.map_err(|_| gone())
+    }
+
+    /// Tells people something.
+    pub async fn tell(&self, level: NoticeLevel, message: String, error: Option<Error>) -> Result<()> {
+        self.commands.send(Command::Tell { level, message, error }).await.map_err(|_| gone())
     }
 
     /// Asks what a switch would do.

@@ -31,7 +31,22 @@ pub enum Code {
     /// The request body is larger than the route takes.
     BodyTooLarge,
 
+    /// The head of the request is larger than the gateway takes.
+    HeadTooLarge,
+    /// The request did not come to its end in time.
+    RequestTimeout,
+    /// The model is not loaded, and the policy does not let this request switch to it.
+    SwitchNotAllowed,
+    /// So many requests wait for a model that no more may.
+    QueueFull,
+    /// The request waited for a model as long as it may.
+    HoldTimeout,
+    /// The request was cut by a switch or stop that did not wait for it.
+    Cut,
+
     // What became of an operation.
+    /// Another operation is in progress, and this request does not replace it.
+    Busy,
     /// Another model is loaded; `start` does not replace it.
     AlreadyRunning,
     /// A newer request replaced this operation before it ended.
@@ -97,6 +112,47 @@ impl Code {
         match serde_json::to_value(self) {
             Ok(serde_json::Value::String(text)) => text,
             _ => "internal".to_owned(),
+        }
+    }
+
+    /// The HTTP status that it is answered with.
+    ///
+    /// 4xx: the request, or the configuration it refers to, has to change. 502: `llama-server` or the engine under it
+    /// failed. 503: try again later. 504: it took too long. 500: Corral's own fault.
+    pub fn http_status(self) -> u16 {
+        match self {
+            Self::InvalidRequest => 400,
+            Self::Unauthorized => 401,
+            Self::ForbiddenHost | Self::ForbiddenOrigin | Self::Forbidden => 403,
+            Self::UnknownModel | Self::NotFound | Self::SwitchNotAllowed => 404,
+            Self::MethodNotAllowed => 405,
+            Self::BodyTooLarge => 413,
+            Self::HeadTooLarge => 431,
+            Self::RequestTimeout => 408,
+            Self::AlreadyRunning | Self::Busy | Self::Superseded | Self::DaemonRunning => 409,
+            Self::CatalogInvalid
+            | Self::ModelInvalid
+            | Self::ModelFileMissing
+            | Self::ModelFileTruncated
+            | Self::ModelFileInvalid => 422,
+            Self::EngineFailed
+            | Self::ImageMissing
+            | Self::BinaryMissing
+            | Self::GpuRuntimeMissing
+            | Self::PortTaken
+            | Self::LoadFailed
+            | Self::OutOfMemory
+            | Self::ServerExited
+            | Self::ServerKilled
+            | Self::StopFailed => 502,
+            Self::ShuttingDown
+            | Self::EngineUnavailable
+            | Self::DaemonUnavailable
+            | Self::QueueFull
+            | Self::HoldTimeout
+            | Self::Cut => 503,
+            Self::LoadTimeout => 504,
+            Self::Io | Self::Internal => 500,
         }
     }
 }

@@ -12,9 +12,13 @@ pub mod id;
 pub mod launch;
 pub mod lifecycle;
 pub mod log;
+pub mod loopback;
 pub mod ports;
+pub mod session;
 pub mod settings;
 pub mod snapshot;
+pub mod usage;
 
 pub use error::{Code, Error, ErrorBody, Result};
 pub use id::{ConfigHash, InstanceId, ModelId, OperationId, Secret};
+pub use session::SessionId;

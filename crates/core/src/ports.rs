@@ -11,7 +11,8 @@ use tokio_util::sync::CancellationToken;
 use crate::error::{Error, Result};
 use crate::id::{ConfigHash, InstanceId, ModelId, OperationId, Secret};
 use crate::launch::{LaunchSpec, Runtime};
-use crate::snapshot::{Notice, OperationView, Progress, Step};
+use crate::snapshot::{Notice, OperationKind, OperationView, Progress, SessionView, Step};
+use crate::usage::{RequestRecord, Tokens};
 
 /// One `llama-server` that Corral owns: created, running or stopped.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -150,6 +151,82 @@ pub trait ModelFiles: Send + Sync {
     async fn prefetch(&self, spec: &LaunchSpec, job: &Job);
 }
 
+/// What was saved of a server's conversations, or brought back into it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct KeptContext {
+    /// Number of slots that held something.
+    pub slots: u32,
+    /// Tokens in them.
+    pub tokens: u64,
+    /// Bytes on disk.
+    pub bytes: u64,
+}
+
+/// Keeps the conversations of a model while it is not loaded: the KV cache of each of its slots, in files.
+#[async_trait]
+pub trait Contexts: Send + Sync {
+    /// Saves the used slots of a server that works on nothing, in place of what was saved for the same model file and
+    /// configuration before. Then the oldest files go until all of them together take `budget` bytes at most. Where the
+    /// model file has changed since the server was started, nothing is saved.
+    async fn save(
+        &self,
+        instance: &Instance,
+        endpoint: &Endpoint,
+        spec: &LaunchSpec,
+        budget: u64,
+    ) -> Result<KeptContext>;
+
+    /// Brings what was saved for this model file and configuration into a server that has just loaded. A file that is
+    /// damaged, foreign or refused is removed and left out. What llama-server says is no proof that it worked: the first
+    /// answer is.
+    async fn restore(&self, instance: &Instance, endpoint: &Endpoint, spec: &LaunchSpec) -> Result<KeptContext>;
+}
+
+/// A server that requests may go to.
+#[derive(Debug, Clone)]
+pub struct Route {
+    /// The server.
+    pub instance: Instance,
+    /// Where it answers.
+    pub endpoint: Endpoint,
+    /// Whether conversations were brought back into it, whose first answer is yet to come.
+    pub restored: bool,
+}
+
+/// The requests of clients on their way to the model. Requests that come while nothing is open wait.
+#[async_trait]
+pub trait Traffic: Send + Sync {
+    /// From now on requests go to this server.
+    fn open(&self, route: Route);
+
+    /// From now on requests wait; those under way go on.
+    fn close(&self);
+
+    /// Returns once no request is under way.
+    async fn drained(&self);
+
+    /// Ends the requests under way, each with this error in its client's own protocol.
+    fn cut(&self, why: &Error);
+}
+
+/// Where no gateway serves: nothing is ever under way.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct NoTraffic;
+
+#[async_trait]
+impl Traffic for NoTraffic {
+    fn open(&self, _: Route) {}
+    fn close(&self) {}
+    async fn drained(&self) {}
+    fn cut(&self, _: &Error) {}
+}
+
+/// Writes down what each request cost.
+pub trait Ledger: Send + Sync {
+    /// Takes a record; never blocks and never waits for the disk.
+    fn record(&self, request: RequestRecord);
+}
+
 /// How an operation ended.
 #[derive(Debug, Clone)]
 pub struct Ended {
@@ -159,6 +236,24 @@ pub struct Ended {
     pub at: Timestamp,
     /// Nothing, or why it failed.
     pub error: Option<Error>,
+    /// How long each of its steps took, in the order they were first taken; a step taken twice is summed.
+    pub steps: Vec<(Step, Duration)>,
+    /// What was saved of the model that was stopped.
+    pub saved: Option<KeptContext>,
+    /// What was brought back into the model that was started.
+    pub restored: Option<KeptContext>,
+}
+
+/// The first answer that a model gave after it was loaded.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct FirstAnswer {
+    /// Its tokens.
+    pub tokens: Tokens,
+    /// Whether it continues a conversation that the model had before it was stopped: only then can what was brought
+    /// back be of use. None where that is not known.
+    pub continues: Option<bool>,
+    /// When its first token came.
+    pub first_token_at: Timestamp,
 }
 
 /// What outlives the process. Written best effort: a failure is logged, never shown as the operation's own.
@@ -173,6 +268,13 @@ pub trait Journal: Send + Sync {
     fn wanted(&self) -> Option<ModelId>;
     /// The model that last served.
     fn last_served(&self) -> Option<ModelId>;
+    /// The model that this operation loaded has given its first answer.
+    fn first_answer(&self, operation: OperationId, answer: &FirstAnswer);
+    /// How long an operation of this kind to this model will take, by what earlier ones took; none where nothing is
+    /// known.
+    fn expected(&self, kind: OperationKind, to: &ModelId) -> Option<Duration>;
+    /// A session began, or ended at the given time.
+    fn session(&self, session: &SessionView, ended: Option<Timestamp>);
 }
 
 /// Tells people what happened.
@@ -194,8 +296,12 @@ pub trait Clock: Send + Sync {
     fn now(&self) -> Timestamp;
     /// Waits.
     async fn sleep(&self, duration: Duration);
+    /// The time since some moment in the past; unlike the time of day it never jumps.
+    fn uptime(&self) -> Duration;
     /// A new operation id.
     fn operation_id(&self) -> OperationId;
+    /// A new secret that nobody can guess.
+    fn secret(&self) -> Result<Secret>;
 }
 
 /// The ports, together.
@@ -205,6 +311,10 @@ pub struct Ports {
     pub engine: Arc<dyn Engine>,
     /// The model files.
     pub files: Arc<dyn ModelFiles>,
+    /// Keeps conversations while their model is not loaded.
+    pub contexts: Arc<dyn Contexts>,
+    /// The requests of clients.
+    pub traffic: Arc<dyn Traffic>,
     /// What outlives the process.
     pub journal: Arc<dyn Journal>,
     /// Tells people.

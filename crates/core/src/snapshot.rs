@@ -7,6 +7,7 @@ use serde::{Deserialize, Serialize};
 use crate::error::ErrorBody;
 use crate::id::{ConfigHash, InstanceId, ModelId, OperationId};
 use crate::launch::Runtime;
+use crate::session::SessionId;
 
 /// What the server is doing.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize, JsonSchema)]
@@ -42,6 +43,10 @@ pub enum OperationKind {
     Switch,
     /// Bring back what should be running, after a restart of Corral or of the engine.
     Restore,
+    /// Start again what ended by itself.
+    Restart,
+    /// Unload a model that nobody has used for its `idle_unload`.
+    Unload,
 }
 
 /// What an operation does at the moment.
@@ -54,12 +59,18 @@ pub enum Step {
     Prepare,
     /// Letting running requests end.
     Drain,
+    /// Saving the conversations of the old server.
+    Save,
     /// Stopping the old server.
     Stop,
     /// Starting the new server.
     Start,
     /// Loading the model.
     Load,
+    /// Bringing the model's conversations back.
+    Restore,
+    /// Waiting a while before the next try.
+    Pause,
     /// Bringing the old model back after a failure.
     Rollback,
 }
@@ -90,6 +101,34 @@ pub struct OperationView {
     pub progress: Option<Progress>,
     /// When it was asked for.
     pub started_at: Timestamp,
+    /// How many milliseconds it will take in all, by what earlier ones took; none where nothing is known.
+    #[serde(default)]
+    pub expected_ms: Option<u64>,
+}
+
+/// What became of the conversations that a model had when it was last stopped.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct ContextView {
+    /// Tokens that were brought back.
+    pub restored_tokens: u64,
+    /// Whether that was of use, by the first answer that continued such a conversation.
+    pub outcome: ContextOutcome,
+    /// Tokens of that answer's prompt.
+    pub prompt_tokens: Option<u64>,
+    /// Those of them that did not have to be read again.
+    pub cached_tokens: Option<u64>,
+}
+
+/// Whether bringing conversations back was of use.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum ContextOutcome {
+    /// No answer has told yet.
+    Pending,
+    /// The prompt came out of the cache.
+    Kept,
+    /// The prompt was read again.
+    Lost,
 }
 
 /// The server behind the model.
@@ -111,6 +150,9 @@ pub struct EngineView {
     pub config_hash: ConfigHash,
     /// The catalog has changed since; the next start uses the new configuration.
     pub config_changed: bool,
+    /// What became of the model's conversations; none where there were none to bring back.
+    #[serde(default)]
+    pub context: Option<ContextView>,
 }
 
 /// The state of the catalog file.
@@ -124,11 +166,15 @@ pub struct CatalogView {
     pub problems: Vec<ErrorBody>,
 }
 
-/// A Claude Code session that is attached. Sessions are registered by `claude-local`.
+/// A session that is attached: a program whose requests are told apart by its token.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct SessionView {
     /// The session's id.
-    pub id: String,
+    pub id: SessionId,
+    /// What people know it by, for instance the folder it works in.
+    pub label: Option<String>,
+    /// When it was registered.
+    pub started_at: Timestamp,
 }
 
 /// The whole truth, as every surface shows it.
@@ -146,7 +192,7 @@ pub struct Snapshot {
     pub engine: Option<EngineView>,
     /// Why nothing runs, or why the last operation failed; cleared by the next that ends well.
     pub error: Option<ErrorBody>,
-    /// The inference gateway's address, where one serves.
+    /// The inference gateway's address, for instance `http://127.0.0.1:8080`, where one serves.
     pub gateway: Option<String>,
     /// Sessions attached.
     pub sessions: Vec<SessionView>,

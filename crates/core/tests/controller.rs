@@ -37,7 +37,7 @@ impl Bench {
     }
 
     fn with(engine: Arc<FakeEngine>, memory: Arc<Memory>) -> Self {
-        let config = ControllerConfig { version: "1.2.3".into(), catalog_path: "models.toml".into() };
+        let config = ControllerConfig { version: "1.2.3".into(), catalog_path: "models.toml".into(), gateway: None };
         let fallback = read("schema = 1\n").catalog.expect("an empty catalog is fine");
         let (handle, controller) = Controller::new(config, ports(&engine, &memory), read(MODELS), fallback);
         tokio::spawn(controller.run());
@@ -186,9 +186,12 @@ async fn a_crash_and_a_lost_engine_are_told_and_healed() {
     let bench = Bench::new();
     bench.switch("a").await.expect("a loads");
     bench.engine.crash(Error::new(Code::ServerExited, "exit code 139"));
-    let snapshot = bench.until(|snapshot| snapshot.phase == Phase::Failed).await;
+    let snapshot = bench.until(|snapshot| snapshot.operation.is_some()).await;
     assert_eq!(snapshot.error.as_ref().expect("told").code, Code::ServerExited);
+    assert_eq!(snapshot.operation.as_ref().expect("a restart").kind, OperationKind::Restart);
     assert_eq!(bench.memory.key(), None, "a dead server's key is taken back");
+    let snapshot = bench.until(|snapshot| snapshot.phase == Phase::Ready).await;
+    assert_eq!((snapshot.model.as_ref().map(ModelId::as_str), &snapshot.error), (Some("a"), &None));
 
     bench.switch("b").await.expect("b loads");
     let gone = Error::new(Code::EngineUnavailable, "Docker does not answer");

@@ -1,19 +1,29 @@
 //! The small ports: time, notices, and the journal that also counts.
 
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use async_trait::async_trait;
 use corral_api::Metrics;
-use corral_core::ports::{Clock, Ended, Journal, Notifier};
-use corral_core::snapshot::{Notice, NoticeLevel, OperationView};
-use corral_core::{ModelId, OperationId};
+use corral_core::ports::{Clock, Ended, FirstAnswer, Journal, Notifier};
+use corral_core::snapshot::{Notice, NoticeLevel, OperationKind, OperationView, SessionView};
+use corral_core::{ModelId, OperationId, Result, Secret};
 use corral_store::Store;
 use jiff::Timestamp;
 use uuid::Uuid;
 
+use crate::runtime_files::random_secret;
+
 /// The machine's clock and randomness.
-pub(crate) struct SystemClock;
+pub(crate) struct SystemClock {
+    began: Instant,
+}
+
+impl SystemClock {
+    pub(crate) fn new() -> Self {
+        Self { began: Instant::now() }
+    }
+}
 
 #[async_trait]
 impl Clock for SystemClock {
@@ -25,8 +35,16 @@ impl Clock for SystemClock {
         tokio::time::sleep(duration).await;
     }
 
+    fn uptime(&self) -> Duration {
+        self.began.elapsed()
+    }
+
     fn operation_id(&self) -> OperationId {
         OperationId(Uuid::now_v7())
+    }
+
+    fn secret(&self) -> Result<Secret> {
+        random_secret()
     }
 }
 
@@ -56,6 +74,18 @@ impl Journal for CountedJournal {
 
     fn last_served(&self) -> Option<ModelId> {
         self.store.last_served()
+    }
+
+    fn first_answer(&self, operation: OperationId, answer: &FirstAnswer) {
+        self.store.first_answer(operation, answer);
+    }
+
+    fn expected(&self, kind: OperationKind, to: &ModelId) -> Option<Duration> {
+        self.store.expected(kind, to)
+    }
+
+    fn session(&self, session: &SessionView, ended: Option<Timestamp>) {
+        self.store.session(session, ended);
     }
 }
 

@@ -79,12 +79,17 @@ pub(crate) fn write_private(path: &Path, content: &[u8]) -> Result<()> {
 
 /// A fresh management token: 32 random bytes in hexadecimal.
 pub(crate) fn new_token(paths: &Paths) -> Result<Secret> {
+    let token = random_secret()?;
+    write_private(&paths.token, format!("{}\n", token.expose()).as_bytes())?;
+    Ok(token)
+}
+
+/// 256 random bits, in hexadecimal digits.
+pub(crate) fn random_secret() -> Result<Secret> {
     let mut bytes = [0_u8; 32];
     getrandom::fill(&mut bytes)
         .map_err(|error| Error::new(Code::Internal, "the system gives no random bytes").because(error))?;
-    let token = hex(&bytes);
-    write_private(&paths.token, format!("{token}\n").as_bytes())?;
-    Ok(Secret::new(token))
+    Ok(Secret::new(hex(&bytes)))
 }
 
 /// Holds the home for one daemon as long as it lives.

@@ -9,11 +9,11 @@ use corral_core::command::ControllerHandle;
 use corral_core::controller::{Controller, ControllerConfig};
 use corral_core::launch::Runtime;
 use corral_core::log::LogBuffer;
-use corral_core::ports::Ports;
+use corral_core::ports::{NoTraffic, Ports};
 use corral_core::settings::OnQuit;
 use corral_core::{Code, Error, Result};
 use corral_engine::files::LocalModelFiles;
-use corral_engine::{EngineConfig, Engines, Environment};
+use corral_engine::{EngineConfig, Engines, Environment, SlotFiles};
 use corral_store::Store;
 use tokio::net::TcpListener;
 use tokio::signal::unix::{Signal, SignalKind, signal};
@@ -104,12 +104,14 @@ async fn run(env: Environment, options: ServeOptions) -> Result<()> {
     let ports = Ports {
         engine: Arc::new(engines.clone()),
         files: Arc::new(LocalModelFiles),
+        contexts: Arc::new(SlotFiles::new(&engine_config)),
+        traffic: Arc::new(NoTraffic),
         journal: Arc::new(CountedJournal { store: Store::open(&paths.database)?, metrics: metrics.clone() }),
         notifier: Arc::new(LoggedNotices),
         endpoint_file: Arc::new(KeyFile::new(paths.clone())),
-        clock: Arc::new(SystemClock),
+        clock: Arc::new(SystemClock::new()),
     };
-    let config = ControllerConfig { version: version.clone(), catalog_path: paths.catalog.clone() };
+    let config = ControllerConfig { version: version.clone(), catalog_path: paths.catalog.clone(), gateway: None };
     let (handle, controller) = Controller::new(config, ports, reading, fallback);
     let token = new_token(&paths)?;
     DaemonFile { pid: std::process::id(), management, version: version.clone() }.write(&paths)?;

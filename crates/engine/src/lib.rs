@@ -14,6 +14,8 @@ pub mod process;
 mod progress;
 mod random;
 mod read_ahead;
+mod slot_files;
 
 pub use engines::Engines;
 pub use environment::{EngineConfig, Environment};
+pub use slot_files::SlotFiles;

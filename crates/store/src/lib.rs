@@ -3,10 +3,12 @@
 
 use std::path::Path;
 use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
-use corral_core::ports::{Ended, Journal};
-use corral_core::snapshot::OperationView;
-use corral_core::{Code, Error, ModelId, Result};
+use corral_core::ports::{Ended, FirstAnswer, Journal};
+use corral_core::snapshot::{OperationKind, OperationView, SessionView};
+use corral_core::{Code, Error, ModelId, OperationId, Result};
+use jiff::Timestamp;
 use rusqlite::{Connection, OptionalExtension, params};
 
 /// The schema's number, kept in `PRAGMA user_version`.
@@ -139,12 +141,14 @@ fn set_state(connection: &Connection, key: &str, model: Option<&ModelId>) -> rus
 }
 
 fn kind(operation: &OperationView) -> &'static str {
-    use corral_core::snapshot::OperationKind::{Restore, Start, Stop, Switch};
+    use corral_core::snapshot::OperationKind::{Restart, Restore, Start, Stop, Switch, Unload};
     match operation.kind {
         Start => "start",
         Stop => "stop",
         Switch => "switch",
         Restore => "restore",
+        Restart => "restart",
+        Unload => "unload",
     }
 }
 
@@ -199,6 +203,14 @@ impl Journal for Store {
     fn last_served(&self) -> Option<ModelId> {
         self.state("last_served")
     }
+
+    fn first_answer(&self, _: OperationId, _: &FirstAnswer) {}
+
+    fn expected(&self, _: OperationKind, _: &ModelId) -> Option<Duration> {
+        None
+    }
+
+    fn session(&self, _: &SessionView, _: Option<Timestamp>) {}
 }
 
 #[cfg(test)]
@@ -221,6 +233,7 @@ mod tests {
             step: Step::Load,
             progress: None,
             started_at: Timestamp::from_millisecond(1_000).unwrap(),
+            expected_ms: None,
         }
     }
 

@@ -1,6 +1,6 @@
 //! The ports, in memory. A fake engine does what it is told, and fails or waits where a test says so.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::Duration;
@@ -8,10 +8,10 @@ use std::time::Duration;
 use async_trait::async_trait;
 use corral_core::launch::LaunchSpec;
 use corral_core::ports::{
-    Clock, Ended, Endpoint, EndpointFile, Engine, EngineEvent, Instance, InstanceState, Job, Journal, ModelFiles,
-    Notifier, Owned, Ports,
+    Clock, Contexts, Ended, Endpoint, EndpointFile, Engine, EngineEvent, FirstAnswer, Instance, InstanceState, Job,
+    Journal, KeptContext, ModelFiles, Notifier, Owned, Ports, Route, Traffic,
 };
-use corral_core::snapshot::{Notice, OperationView};
+use corral_core::snapshot::{Notice, OperationKind, OperationView, SessionView};
 use corral_core::{Code, Error, InstanceId, ModelId, OperationId, Result, Secret};
 use jiff::Timestamp;
 use tokio::sync::{mpsc, watch};
@@ -250,9 +250,28 @@ pub struct Memory {
     ended: Mutex<Vec<OperationId>>,
     notices: Mutex<Vec<Notice>>,
     key: Mutex<Option<String>>,
+    contexts: Mutex<HashMap<ModelId, KeptContext>>,
+    traffic: Mutex<Vec<String>>,
+    finished: Mutex<Vec<Ended>>,
+    first_answers: Mutex<Vec<OperationId>>,
 }
 
 impl Memory {
+    /// What was asked of the traffic, in order.
+    pub fn traffic(&self) -> Vec<String> {
+        self.traffic.lock().expect("not poisoned").clone()
+    }
+
+    /// How the operations ended.
+    pub fn finished(&self) -> Vec<Ended> {
+        self.finished.lock().expect("not poisoned").clone()
+    }
+
+    /// The operations whose model has given its first answer.
+    pub fn first_answers(&self) -> Vec<OperationId> {
+        self.first_answers.lock().expect("not poisoned").clone()
+    }
+
     /// Every notice so far.
     pub fn notices(&self) -> Vec<String> {
         self.notices.lock().expect("not poisoned").iter().map(|notice| notice.message.clone()).collect()
@@ -269,6 +288,38 @@ impl Memory {
     }
 }
 
+#[async_trait]
+impl Contexts for Memory {
+    async fn save(&self, instance: &Instance, _: &Endpoint, _: &LaunchSpec, _: u64) -> Result<KeptContext> {
+        let kept = KeptContext { slots: 1, tokens: 100, bytes: 1000 };
+        self.contexts.lock().expect("not poisoned").insert(instance.model.clone(), kept);
+        Ok(kept)
+    }
+
+    async fn restore(&self, instance: &Instance, _: &Endpoint, _: &LaunchSpec) -> Result<KeptContext> {
+        Ok(self.contexts.lock().expect("not poisoned").get(&instance.model).copied().unwrap_or_default())
+    }
+}
+
+#[async_trait]
+impl Traffic for Memory {
+    fn open(&self, route: Route) {
+        self.traffic.lock().expect("not poisoned").push(format!("open {}", route.instance.model));
+    }
+
+    fn close(&self) {
+        self.traffic.lock().expect("not poisoned").push("close".to_owned());
+    }
+
+    async fn drained(&self) {
+        self.traffic.lock().expect("not poisoned").push("drain".to_owned());
+    }
+
+    fn cut(&self, _: &Error) {
+        self.traffic.lock().expect("not poisoned").push("cut".to_owned());
+    }
+}
+
 impl Journal for Memory {
     fn began(&self, operation: &OperationView) {
         self.began.lock().expect("not poisoned").push(operation.id);
@@ -276,6 +327,7 @@ impl Journal for Memory {
 
     fn ended(&self, ended: &Ended) {
         self.ended.lock().expect("not poisoned").push(ended.operation.id);
+        self.finished.lock().expect("not poisoned").push(ended.clone());
         if ended.error.is_none() && ended.operation.to.is_some() {
             self.last_served.lock().expect("not poisoned").clone_from(&ended.operation.to);
         }
@@ -292,6 +344,16 @@ impl Journal for Memory {
     fn last_served(&self) -> Option<ModelId> {
         self.last_served.lock().expect("not poisoned").clone()
     }
+
+    fn first_answer(&self, operation: OperationId, _: &FirstAnswer) {
+        self.first_answers.lock().expect("not poisoned").push(operation);
+    }
+
+    fn expected(&self, _: OperationKind, _: &ModelId) -> Option<Duration> {
+        None
+    }
+
+    fn session(&self, _: &SessionView, _: Option<Timestamp>) {}
 }
 
 impl Notifier for Memory {
@@ -309,9 +371,16 @@ impl EndpointFile for Memory {
 }
 
 /// The machine's time, with ids that count up.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub struct CountingClock {
     next: AtomicU64,
+    began: tokio::time::Instant,
+}
+
+impl Default for CountingClock {
+    fn default() -> Self {
+        Self { next: AtomicU64::default(), began: tokio::time::Instant::now() }
+    }
 }
 
 #[async_trait]
@@ -324,8 +393,16 @@ impl Clock for CountingClock {
         tokio::time::sleep(duration).await;
     }
 
+    fn uptime(&self) -> Duration {
+        self.began.elapsed()
+    }
+
     fn operation_id(&self) -> OperationId {
         OperationId(Uuid::from_u128(u128::from(self.next.fetch_add(1, Ordering::Relaxed)) + 1))
+    }
+
+    fn secret(&self) -> Result<Secret> {
+        Ok(Secret::new(format!("secret-{}", self.next.fetch_add(1, Ordering::Relaxed))))
     }
 }
 
@@ -334,6 +411,8 @@ pub fn ports(engine: &Arc<FakeEngine>, memory: &Arc<Memory>) -> Ports {
     Ports {
         engine: engine.clone(),
         files: engine.clone(),
+        contexts: memory.clone(),
+        traffic: memory.clone(),
         journal: memory.clone(),
         notifier: memory.clone(),
         endpoint_file: memory.clone(),

@@ -183,6 +183,7 @@ mod tests {
             container_id: InstanceId("0123456789abcdef".to_owned()),
             image: Some("llama:server".to_owned()),
             started_at: Some(at("2026-05-04T12:00:00Z")),
+            context: None,
             url: Some("http://127.0.0.1:41234".to_owned()),
             key_file: Some("/run/api-key".to_owned()),
             config_hash: ConfigHash("0".to_owned()),
@@ -196,6 +197,7 @@ mod tests {
             step: Step::Load,
             progress: Some(Progress { done_bytes: 1_200_000_000, total_bytes: Some(4_700_000_000) }),
             started_at: at("2026-05-04T12:03:01.8Z"),
+            expected_ms: None,
         };
         let snapshot = Snapshot {
             phase: Phase::Loading,

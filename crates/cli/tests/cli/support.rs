@@ -102,7 +102,7 @@ impl Daemon {
         let surroundings =
             Surroundings { path: home.catalog(), home: home.path().to_owned(), models_dir: home.models() };
         let reading = Catalog::read(catalog, &surroundings);
-        let config = ControllerConfig { version: "1.2.3".to_owned(), catalog_path: home.catalog() };
+        let config = ControllerConfig { version: "1.2.3".to_owned(), catalog_path: home.catalog(), gateway: None };
         let ports = ports(&engine, &Arc::<Memory>::default());
         let (controller, actor) = Controller::new(config, ports, reading, Catalog::default());
         let shutdown = CancellationToken::new();

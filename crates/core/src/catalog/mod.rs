@@ -4,6 +4,7 @@
 //! `values`, `choices`) that collect every mistake (`reader`), then merged and resolved (`read`).
 
 mod choices;
+mod gateway;
 mod owned;
 mod read;
 mod reader;
@@ -63,12 +64,44 @@ impl Default for Server {
 pub struct Gateway {
     /// How long running requests may take to end before a switch cuts them.
     pub drain_timeout: Duration,
+    /// Whose requests for a model that is not loaded switch to it.
+    pub auto_switch: AutoSwitch,
+    /// How long a model stays loaded at least before a request for another one switches.
+    pub min_stay: Duration,
+    /// How long a request waits for a model at most.
+    pub hold_timeout: Duration,
+    /// How many requests wait at most.
+    pub queue: u32,
+    /// What all saved conversations together may take on disk, in bytes; 0 saves none.
+    pub slot_cache: u64,
+    /// How long the usage of each request is kept.
+    pub keep_usage: Duration,
 }
 
 impl Default for Gateway {
     fn default() -> Self {
-        Self { drain_timeout: Duration::from_mins(5) }
+        Self {
+            drain_timeout: Duration::from_mins(5),
+            auto_switch: AutoSwitch::Always,
+            min_stay: Duration::from_secs(10),
+            hold_timeout: Duration::from_mins(15),
+            queue: 512,
+            slot_cache: 8 << 30,
+            keep_usage: Duration::from_hours(365 * 24),
+        }
     }
+}
+
+/// Whose requests may load a model.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum AutoSwitch {
+    /// Everybody's.
+    #[default]
+    Always,
+    /// Those of a session that was registered.
+    Sessions,
+    /// Nobody's: people switch.
+    Never,
 }
 
 /// `[engine]`
@@ -108,6 +141,9 @@ pub struct Model {
     pub idle_unload: Option<Duration>,
     /// Save its context when it stops, and restore it when it is back.
     pub keep_context: bool,
+    /// Change requests so that every chat template takes them and the cache survives a new session: `system` entries
+    /// inside Anthropic `messages` are merged into `system` where need be, and Claude Code's varying first block goes.
+    pub adapt_requests: bool,
     /// Everything that decides how it is started.
     pub launch: LaunchSpec,
 }

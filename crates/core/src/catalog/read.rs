@@ -10,7 +10,7 @@ use toml::de::{DeTable, DeValue};
 
 use super::reader::{Node, Reader, Setting};
 use super::source::Source;
-use super::tables::{EngineTable, Entry, ModelTable, Models, Root, SamplingTable, ServerTable, Version};
+use super::tables::{EngineTable, Entry, GatewayTable, ModelTable, Models, Root, SamplingTable, ServerTable, Version};
 use super::values::Loopback;
 use super::{Alias, Catalog, Engine, Gateway, Model, Reading, Server, Surroundings};
 use crate::error::{Code, Error};
@@ -62,7 +62,7 @@ fn syntax(source: &Source<'_>, errors: &[toml::de::Error]) -> Vec<Error> {
 
 fn resolve(root: Root, surroundings: &Surroundings, mut reader: Reader<'_>) -> Reading {
     let server = server(root.server.as_ref(), &mut reader);
-    let gateway = root.gateway.and_then(|gateway| gateway.drain_timeout);
+    let gateway = gateway(root.gateway.unwrap_or_default());
     let engine = engine(root.engine.unwrap_or_default(), surroundings);
     let defaults = root.defaults.map(|defaults| defaults.0).unwrap_or_default();
     let Models(mut entries) = root.models.unwrap_or_default();
@@ -79,7 +79,6 @@ fn resolve(root: Root, surroundings: &Surroundings, mut reader: Reader<'_>) -> R
             Some((entry.id.clone(), model(&entry.id, table, &engine, &surroundings.home)?))
         })
         .collect::<IndexMap<_, _>>();
-    let gateway = gateway.map_or_else(Gateway::default, |timeout| Gateway { drain_timeout: timeout.0 });
     Reading { catalog: Some(Catalog { server, gateway, engine, models }), problems }
 }
 
@@ -100,6 +99,19 @@ fn server(table: Option<&ServerTable>, reader: &mut Reader<'_>) -> Server {
         }
     }
     server
+}
+
+fn gateway(table: GatewayTable) -> Gateway {
+    let usual = Gateway::default();
+    Gateway {
+        drain_timeout: table.drain_timeout.map_or(usual.drain_timeout, |period| period.0),
+        auto_switch: table.auto_switch.unwrap_or(usual.auto_switch),
+        min_stay: table.min_stay.map_or(usual.min_stay, |period| period.0),
+        hold_timeout: table.hold_timeout.map_or(usual.hold_timeout, |period| period.0),
+        queue: table.queue.map_or(usual.queue, |queue| queue.0),
+        slot_cache: table.slot_cache.map_or(usual.slot_cache, |size| size.0),
+        keep_usage: table.keep_usage.map_or(usual.keep_usage, |period| period.0),
+    }
 }
 
 fn engine(table: EngineTable, surroundings: &Surroundings) -> Engine {
@@ -173,6 +185,7 @@ fn model(id: &ModelId, table: ModelTable, engine: &Engine, home: &Path) -> Optio
         aliases: table.aliases.into_iter().flat_map(|aliases| aliases.0).map(|(_, alias)| Alias(alias)).collect(),
         idle_unload: table.idle_unload.and_then(|idle| idle.0),
         keep_context: table.keep_context.unwrap_or(true),
+        adapt_requests: table.adapt_requests.unwrap_or(true),
         launch,
     })
 }

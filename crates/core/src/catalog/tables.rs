@@ -3,7 +3,9 @@
 use serde_json::{Value, json};
 use toml::de::DeValue;
 
+use super::AutoSwitch;
 use super::choices::{Aliases, Args, CacheType, Env, Experts, Overrides, Shares};
+use super::gateway::Size;
 use super::reader::{Node, Reader, Setting, quoted};
 use super::table::table;
 use super::values::{FilePath, Folder, Idle, Image, Int, Line, Loopback, Number, Period, Program};
@@ -44,6 +46,19 @@ table! {
     GatewayTable {
         /// How long running requests may take to end before a switch cuts them.
         drain_timeout: Period<0> => "\"5m\"",
+        /// Whose requests for a model that is not loaded switch to it: `always` everybody's, `sessions` those of
+        /// registered sessions, `never` nobody's.
+        auto_switch: AutoSwitch => "\"always\"",
+        /// How long a model stays loaded at least before a request for another one switches.
+        min_stay: Period<0> => "\"10s\"",
+        /// How long a request waits for a model at most.
+        hold_timeout: Period<1> => "\"15m\"",
+        /// How many requests wait at most.
+        queue: Int<0, 65_536> => "512",
+        /// What all saved conversations together may take on disk; `0 B` saves none.
+        slot_cache: Size => "\"8 GiB\"",
+        /// How long the usage of each request is kept.
+        keep_usage: Period<1> => "\"365d\"",
     }
 }
 
@@ -102,6 +117,8 @@ table! {
         load_timeout: Period<1> => "\"10m\"",
         /// Save the context when the model stops, and restore it when it is back.
         keep_context: bool => "true",
+        /// Change requests so that every chat template takes them and the cache survives a new session of Claude Code.
+        adapt_requests: bool => "true",
         /// Use the Jinja template of the model for chats.
         jinja: bool => "true",
         /// Samplers for requests that name none.

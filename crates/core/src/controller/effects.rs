@@ -5,7 +5,8 @@ use std::time::Duration;
 
 use tokio_util::sync::CancellationToken;
 
-use super::{Controller, view};
+use super::service::cut;
+use super::{Controller, service, view};
 use crate::command::OperationResult;
 use crate::error::{Code, Error, Result};
 use crate::id::{ModelId, OperationId};
@@ -31,12 +32,16 @@ impl Controller {
                 }
                 Effect::AwaitReady { attempt, op, held, endpoint } => self.await_ready(attempt, op, held, endpoint),
                 Effect::Drain(attempt, instance, endpoint) => self.drain(attempt, instance, endpoint),
+                Effect::Save(attempt, instance, endpoint) => self.save(attempt, instance, endpoint),
+                Effect::Restore(attempt, instance, endpoint) => self.restore(attempt, instance, endpoint),
+                Effect::Pause(op, pause) => self.pause(op, pause),
                 Effect::CancelAttempt(attempt) => {
                     if let Some(token) = self.attempts.remove(&attempt) {
                         token.cancel();
                     }
                 }
                 Effect::Stop(attempt, instance) => {
+                    self.ports.traffic.cut(&cut());
                     self.spawn(move |ports| async move { Event::Stopped(attempt, ports.engine.stop(&instance).await) });
                 }
                 Effect::Remove(attempt, instance) => {
@@ -63,7 +68,7 @@ impl Controller {
         }
     }
 
-    fn spawn<F, Fut>(&self, work: F)
+    pub(super) fn spawn<F, Fut>(&self, work: F)
     where
         F: FnOnce(Ports) -> Fut,
         Fut: Future<Output = Event> + Send + 'static,
@@ -109,9 +114,14 @@ impl Controller {
     /// A job that ends with the attempt. It reports progress as the operation's.
     fn attempt_job(&mut self, attempt: Attempt, op: OperationId) -> Job {
         let mut job = self.job(op);
-        job.cancelled = CancellationToken::new();
-        self.attempts.insert(attempt, job.cancelled.clone());
+        job.cancelled = self.attempt_token(attempt);
         job
+    }
+
+    pub(super) fn attempt_token(&mut self, attempt: Attempt) -> CancellationToken {
+        let token = CancellationToken::new();
+        self.attempts.insert(attempt, token.clone());
+        token
     }
 
     fn await_ready(&mut self, attempt: Attempt, op: OperationId, held: Held, endpoint: Endpoint) {
@@ -126,15 +136,15 @@ impl Controller {
     }
 
     fn drain(&mut self, attempt: Attempt, instance: Instance, endpoint: Endpoint) {
-        let token = CancellationToken::new();
-        self.attempts.insert(attempt, token.clone());
+        let token = self.attempt_token(attempt);
         let bound = self.catalog.gateway.drain_timeout;
         let (ports, events) = (self.ports.clone(), self.events.clone());
         self.tasks.spawn(async move {
             tokio::select! {
                 () = token.cancelled() => return,
                 () = ports.clock.sleep(bound) => {}
-                () = until_idle(&ports, &instance, &endpoint) => {}
+                // Requests through the gateway are known exactly; llama-server knows those that went round it.
+                () = async { ports.traffic.drained().await; until_idle(&ports, &instance, &endpoint).await } => {}
             }
             let _ = events.send(Event::Drained(attempt));
         });
@@ -152,7 +162,12 @@ impl Controller {
                     (_, Some(from), Some(to)) if from != to => {
                         format!("switched from {} to {} in {seconds:.1} s", self.name_of(from), self.name_of(to))
                     }
-                    (OperationKind::Restore, _, Some(to)) => format!("{} serves again", self.name_of(to)),
+                    (OperationKind::Unload, Some(from), _) => {
+                        format!("{} was unloaded: nobody has used it for a while", self.name_of(from))
+                    }
+                    (OperationKind::Restore | OperationKind::Restart, _, Some(to)) => {
+                        format!("{} serves again", self.name_of(to))
+                    }
                     (_, _, Some(to)) => format!("{} is ready after {seconds:.1} s", self.name_of(to)),
                     (_, _, None) => "done".to_owned(),
                 };
@@ -162,18 +177,23 @@ impl Controller {
             Err(error) => self.notice(NoticeLevel::Error, error.to_string(), Some(error)),
         }
         let error = result.as_ref().err().cloned();
-        self.ports.journal.ended(&Ended { operation: operation.clone(), at, error });
+        if error.is_none() {
+            self.loaded_by = self.lifecycle.live().map(|live| (live.attempt, operation.id));
+        }
+        let steps = self.steps.take(operation.id, self.ports.clock.uptime());
+        let service::Kept { saved, restored } = std::mem::take(&mut self.kept);
+        self.ports.journal.ended(&Ended { operation: operation.clone(), at, error, steps, saved, restored });
         let Some(waiter) = self.waiters.remove(&operation.id) else { return };
         let url = self.lifecycle.live().and_then(view::endpoint).map(|endpoint| endpoint.url.clone());
         let OperationView { id, kind, from, to, started_at, .. } = operation;
         let _ = waiter.send(result.map(|()| OperationResult { id, kind, from, to, started_at, ended_at: at, url }));
     }
 
-    fn name_of(&self, model: &ModelId) -> String {
+    pub(super) fn name_of(&self, model: &ModelId) -> String {
         self.catalog.models.get(model).map_or_else(|| model.to_string(), |entry| entry.name.clone())
     }
 
-    fn notice(&self, level: NoticeLevel, message: String, error: Option<&Error>) {
+    pub(super) fn notice(&self, level: NoticeLevel, message: String, error: Option<&Error>) {
         let notice = Notice { at: self.ports.clock.now(), level, message, error: error.map(Error::body) };
         self.ports.notifier.notify(&notice);
         // Nobody may be listening.
@@ -182,7 +202,7 @@ impl Controller {
 }
 
 /// Returns once no request runs. An engine that cannot say is taken for idle: there is nothing to wait for.
-async fn until_idle(ports: &Ports, instance: &Instance, endpoint: &Endpoint) {
+pub(super) async fn until_idle(ports: &Ports, instance: &Instance, endpoint: &Endpoint) {
     let (mut pause, longest) = DRAIN_PAUSES;
     while ports.engine.busy(instance, endpoint).await.is_ok_and(|requests| requests > 0) {
         ports.clock.sleep(pause).await;

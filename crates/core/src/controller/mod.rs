@@ -2,6 +2,7 @@
 //! out through the ports, and publishes one [`Snapshot`].
 
 mod effects;
+mod service;
 mod view;
 
 use std::collections::HashMap;
@@ -20,7 +21,7 @@ use crate::id::{InstanceId, ModelId, OperationId};
 use crate::launch::LaunchSpec;
 use crate::lifecycle::{Attempt, Event, Lifecycle, Request, Stage};
 use crate::ports::{EngineEvent, Ports};
-use crate::snapshot::OperationKind;
+use crate::snapshot::{ContextView, OperationKind, SessionView};
 
 /// How long an adopted instance may take to load when the catalog no longer says.
 const DEFAULT_LOAD_TIMEOUT: Duration = Duration::from_mins(10);
@@ -35,6 +36,8 @@ pub struct ControllerConfig {
     pub version: String,
     /// The catalog file, for people to see.
     pub catalog_path: PathBuf,
+    /// The inference gateway's address, where one serves.
+    pub gateway: Option<String>,
 }
 
 /// The actor. [`Controller::run`] ends when it was shut down.
@@ -54,6 +57,19 @@ pub struct Controller {
     attempts: HashMap<Attempt, CancellationToken>,
     /// The instance whose key is in the endpoint file, and the file.
     published: Option<(InstanceId, Option<String>)>,
+    /// The attempt that requests go to.
+    open: Option<Attempt>,
+    /// How long the steps of the operation in progress took.
+    steps: service::Steps,
+    /// What was saved and brought back for its sake.
+    kept: service::Kept,
+    /// The attempt that conversations were brought back into, and what became of them.
+    context: Option<(Attempt, ContextView)>,
+    /// The attempt that serves, and the operation that started it.
+    loaded_by: Option<(Attempt, OperationId)>,
+    /// When servers ended by themselves, by the clock that never jumps.
+    ends_seen: HashMap<ModelId, Vec<Duration>>,
+    sessions: Vec<SessionView>,
     tasks: TaskTracker,
     /// Ends the look at the engine that is pending, if one is.
     looking: CancellationToken,
@@ -77,7 +93,7 @@ impl Controller {
         let catalog = Arc::new(reading.catalog.unwrap_or(fallback));
         let (events, results) = mpsc::unbounded_channel();
         let lifecycle = Lifecycle::new(ports.journal.wanted());
-        let snapshot = view::snapshot(&config, &lifecycle, &catalog, &reading.problems, None);
+        let snapshot = view::snapshot(&config, &lifecycle, &catalog, &reading.problems, view::Beside::default());
         let (handle, ends) = command::channel(snapshot, Catalog::clone(&catalog));
         let controller = Self {
             config,
@@ -92,6 +108,13 @@ impl Controller {
             operations: HashMap::new(),
             attempts: HashMap::new(),
             published: None,
+            open: None,
+            steps: service::Steps::default(),
+            kept: service::Kept::default(),
+            context: None,
+            loaded_by: None,
+            ends_seen: HashMap::new(),
+            sessions: Vec::new(),
             tasks: TaskTracker::new(),
             looking: CancellationToken::new(),
             closing: None,
@@ -135,11 +158,28 @@ impl Controller {
             Command::Stop { force, reply } => {
                 let _ = reply.send(self.submit(OperationKind::Stop, None, force));
             }
-            Command::Switch { model, force, reply } => {
+            Command::Switch { unless_busy: true, reply, .. } if !self.lifecycle.is_at_rest() => {
+                let _ = reply.send(Err(self.busy()));
+            }
+            Command::Switch { model, force, reply, .. } => {
                 let accepted =
                     self.resolve(&model).and_then(|spec| self.submit(OperationKind::Switch, Some(spec), force));
                 let _ = reply.send(accepted);
             }
+            Command::Unload { model, reply } => {
+                let loaded = self.lifecycle.live().is_some_and(|live| live.held.instance.model == model);
+                let free = loaded && self.lifecycle.is_at_rest();
+                let accepted = if free { self.submit(OperationKind::Unload, None, false) } else { Err(self.busy()) };
+                let _ = reply.send(accepted);
+            }
+            Command::OpenSession { label, reply } => {
+                let _ = reply.send(self.open_session(label));
+            }
+            Command::CloseSession { id, reply } => {
+                let _ = reply.send(self.close_session(&id));
+            }
+            Command::FirstAnswer { instance, answer } => self.first_answer(&instance, &answer),
+            Command::Tell { level, message, error } => self.notice(level, message, error.as_ref()),
             Command::DryRun { model, reply } => self.dry_run(&model, reply),
             Command::Catalog(reading) => {
                 self.problems = reading.problems;
@@ -201,6 +241,7 @@ impl Controller {
         let id = self.ports.clock.operation_id();
         let at = self.ports.clock.now();
         let effects = self.lifecycle.request(Request { id, kind, spec, force, at })?;
+        self.expect(&effects);
         let began = effects.iter().find_map(|effect| match effect {
             crate::lifecycle::Effect::Began(view) if view.id == id => Some(view.clone()),
             _ => None,
@@ -219,11 +260,22 @@ impl Controller {
             Event::Found { .. } | Event::NotFound(_) if self.closing.is_some() => return,
             Event::NotFound(_) => self.look(LOOK_AGAIN),
             // As it is wanted and configured now, not when the engine was asked.
-            Event::Found { wanted, .. } => *wanted = self.wanted(),
-            Event::Loaded(attempt, _) | Event::Drained(attempt) => drop(self.attempts.remove(attempt)),
+            Event::Found { wanted, pauses, .. } => {
+                *wanted = self.wanted();
+                *pauses = wanted.as_ref().map(|spec| self.pauses(&spec.model)).unwrap_or_default();
+            }
+            Event::Exited { restart, .. } => *restart = self.restart(),
+            Event::Loaded(attempt, _)
+            | Event::Drained(attempt)
+            | Event::Saved(attempt, _)
+            | Event::Restored(attempt, _) => {
+                drop(self.attempts.remove(attempt));
+                self.kept(&event);
+            }
             _ => {}
         }
         let effects = self.lifecycle.apply(event);
+        self.expect(&effects);
         // Published first: whoever is told that it ended must find that true.
         self.publish();
         self.carry_out(effects);
@@ -231,7 +283,9 @@ impl Controller {
 
     fn engine_event(&mut self, event: EngineEvent) {
         match event {
-            EngineEvent::Exited { instance, at, cause } => self.apply(Event::Exited { instance, at, cause }),
+            EngineEvent::Exited { instance, at, cause } => {
+                self.apply(Event::Exited { instance, at, cause, restart: None });
+            }
             EngineEvent::Lost { runtime, cause } => self.apply(Event::EngineLost { runtime, cause }),
             EngineEvent::Back { .. } => self.look(Duration::ZERO),
         }
@@ -274,7 +328,8 @@ impl Controller {
                         (owned, model.map_or(DEFAULT_LOAD_TIMEOUT, |model| model.launch.load_timeout))
                     });
                     let id = ports.clock.operation_id();
-                    Event::Found { owned: bounded.collect(), wanted: None, id, at: ports.clock.now() }
+                    let (owned, at) = (bounded.collect(), ports.clock.now());
+                    Event::Found { owned, wanted: None, id, at, pauses: Vec::new() }
                 }
                 Err(cause) => Event::NotFound(cause),
             }
@@ -294,6 +349,7 @@ impl Controller {
             _ => None,
         });
         let ports = self.ports.clone();
+        let sessions = u32::try_from(self.sessions.len()).unwrap_or(u32::MAX);
         self.tasks.spawn(async move {
             let already_loaded =
                 live.as_ref().is_some_and(|(i, _)| i.model == spec.model && i.config_hash == spec.hash());
@@ -304,7 +360,7 @@ impl Controller {
             let problem = ports.files.check(&spec).await.err().map(|error| error.body());
             let from = live.map(|(instance, _)| instance.model);
             let to = spec.model.clone();
-            let _ = reply.send(Ok(SwitchPlan { from, to, already_loaded, sessions: 0, requests_running, problem }));
+            let _ = reply.send(Ok(SwitchPlan { from, to, already_loaded, sessions, requests_running, problem }));
         });
     }
 

@@ -5,15 +5,21 @@ use crate::catalog::Catalog;
 use crate::error::Error;
 use crate::lifecycle::{Lifecycle, Live, Stage};
 use crate::ports::Endpoint;
-use crate::snapshot::{CatalogView, EngineView, Snapshot};
+use crate::snapshot::{CatalogView, ContextView, EngineView, SessionView, Snapshot};
 use std::sync::Arc;
 
 impl Controller {
     /// Publishes the snapshot if it changed.
     pub(super) fn publish(&mut self) {
         self.publish_key();
-        let key_file = self.published.as_ref().and_then(|(_, file)| file.clone());
-        let snapshot = snapshot(&self.config, &self.lifecycle, &self.catalog, &self.problems, key_file);
+        self.steer_traffic();
+        self.steps.follow(self.lifecycle.operation(), self.ports.clock.uptime());
+        let beside = Beside {
+            key_file: self.published.as_ref().and_then(|(_, file)| file.clone()),
+            context: self.context.map(|(_, context)| context),
+            sessions: self.sessions.clone(),
+        };
+        let snapshot = snapshot(&self.config, &self.lifecycle, &self.catalog, &self.problems, beside);
         self.ends.snapshot.send_if_modified(|current| {
             let changed = **current != snapshot;
             if changed {
@@ -35,23 +41,31 @@ impl Controller {
     }
 }
 
+/// What the snapshot has from elsewhere than the lifecycle.
+#[derive(Default)]
+pub(super) struct Beside {
+    pub(super) key_file: Option<String>,
+    pub(super) context: Option<ContextView>,
+    pub(super) sessions: Vec<SessionView>,
+}
+
 /// Puts the snapshot together.
 pub(super) fn snapshot(
     config: &ControllerConfig,
     lifecycle: &Lifecycle,
     catalog: &Catalog,
     problems: &[Error],
-    key_file: Option<String>,
+    beside: Beside,
 ) -> Snapshot {
     Snapshot {
         version: config.version.clone(),
         phase: lifecycle.phase(),
         model: lifecycle.model().cloned(),
         operation: lifecycle.operation().cloned(),
-        engine: lifecycle.live().map(|live| engine(live, catalog, key_file)),
+        engine: lifecycle.live().map(|live| engine(live, catalog, beside.key_file, beside.context)),
         error: lifecycle.error().map(Error::body),
-        gateway: None,
-        sessions: Vec::new(),
+        gateway: config.gateway.clone(),
+        sessions: beside.sessions,
         catalog: CatalogView {
             path: config.catalog_path.display().to_string(),
             models: catalog.models.len(),
@@ -60,7 +74,7 @@ pub(super) fn snapshot(
     }
 }
 
-fn engine(live: &Live, catalog: &Catalog, key_file: Option<String>) -> EngineView {
+fn engine(live: &Live, catalog: &Catalog, key_file: Option<String>, context: Option<ContextView>) -> EngineView {
     let instance = &live.held.instance;
     let endpoint = endpoint(live);
     let configured = catalog.models.get(&instance.model).map(|model| model.launch.hash());
@@ -73,13 +87,18 @@ fn engine(live: &Live, catalog: &Catalog, key_file: Option<String>) -> EngineVie
         key_file,
         config_hash: instance.config_hash.clone(),
         config_changed: configured.as_ref() != Some(&instance.config_hash),
+        context,
     }
 }
 
 /// Where the live instance answers, once it runs.
 pub(super) fn endpoint(live: &Live) -> Option<&Endpoint> {
     match &live.stage {
-        Stage::Loading(endpoint) | Stage::Ready(endpoint) | Stage::Draining(endpoint) => Some(endpoint),
+        Stage::Loading(endpoint)
+        | Stage::Restoring(endpoint)
+        | Stage::Ready(endpoint)
+        | Stage::Draining(endpoint)
+        | Stage::Saving(endpoint) => Some(endpoint),
         Stage::Starting | Stage::Stopping | Stage::Removing => None,
     }
 }

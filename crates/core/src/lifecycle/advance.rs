@@ -1,15 +1,21 @@
 //! What to do next, and what the results of it mean.
 
-use super::{Attempt, Effect, Held, Lifecycle, Live, Operation, Stage, Target};
+use std::time::Duration;
+
+use super::{Attempt, Effect, Held, Lifecycle, Live, Operation, Stage, Target, restart};
 use crate::error::{Code, Error, Result};
 use crate::id::OperationId;
 use crate::ports::{Endpoint, Instance};
-use crate::snapshot::{Progress, Step};
+use crate::snapshot::{OperationKind, Progress, Step};
 
 impl Lifecycle {
     /// Compares what is with what is wanted and asks for the next step. Asking twice changes nothing.
     pub(super) fn advance(&mut self, effects: &mut Vec<Effect>) {
+        self.retry(effects);
         let Some(op) = &self.op else { return };
+        if op.paused {
+            return;
+        }
         if op.failure.is_some() {
             self.roll_back(effects);
         } else if op.target == Target::Nothing {
@@ -32,19 +38,19 @@ impl Lifecycle {
             && op.target.is_met_by(&live.held.instance)
         {
             match &live.stage {
-                Stage::Ready(_) => self.finish(None, effects),
-                Stage::Draining(endpoint) => {
-                    effects.push(Effect::CancelAttempt(live.attempt));
-                    live.stage = Stage::Ready(endpoint.clone());
+                Stage::Ready(_) | Stage::Draining(_) | Stage::Saving(_) => {
+                    live.keep(effects);
                     self.finish(None, effects);
                 }
                 Stage::Starting => op.step(Step::Start),
                 Stage::Loading(_) => op.step(Step::Load),
+                Stage::Restoring(_) => op.step(Step::Restore),
                 Stage::Stopping | Stage::Removing => {}
             }
             return;
         }
         if op.staged.is_none() {
+            op.step(if op.view.step == Step::Pull { Step::Pull } else { Step::Prepare });
             if let (Target::Model(spec, _), None) = (&op.target, self.preparing) {
                 self.preparing = Some(op.view.id);
                 effects.push(Effect::Prepare { op: op.view.id, spec: spec.clone() });
@@ -63,14 +69,16 @@ impl Lifecycle {
     fn launch(&mut self, held: Held, proven: bool, effects: &mut Vec<Effect>) {
         self.attempts += 1;
         effects.push(Effect::Start(self.attempts, held.instance.clone()));
-        self.live = Some(Live { held, stage: Stage::Starting, attempt: self.attempts, proven, ended: None });
+        self.live =
+            Some(Live { held, stage: Stage::Starting, attempt: self.attempts, proven, adopted: false, ended: None });
     }
 
     /// Removes an instance that may run; nothing else is started before it is gone.
     fn remove(&mut self, held: Held, effects: &mut Vec<Effect>) {
         self.attempts += 1;
         effects.push(Effect::Remove(self.attempts, held.instance.clone()));
-        self.live = Some(Live { held, stage: Stage::Removing, attempt: self.attempts, proven: false, ended: None });
+        let (stage, attempt) = (Stage::Removing, self.attempts);
+        self.live = Some(Live { held, stage, attempt, proven: false, adopted: false, ended: None });
     }
 
     /// Takes the live instance a step nearer to its end.
@@ -84,12 +92,28 @@ impl Lifecycle {
                 op.step(Step::Drain);
             }
             Stage::Draining(_) if !op.force => op.step(Step::Drain),
-            Stage::Ready(_) | Stage::Draining(_) | Stage::Loading(_) => {
+            Stage::Ready(_) | Stage::Draining(_) => {
+                effects.push(Effect::CancelAttempt(attempt));
+                self.save_live(effects);
+            }
+            Stage::Loading(_) | Stage::Restoring(_) => {
                 effects.push(Effect::CancelAttempt(attempt));
                 self.stop_live(effects);
             }
+            Stage::Saving(_) => op.step(Step::Save),
             // A stop during the start call could be answered before the server runs: wait for the call.
             Stage::Starting | Stage::Stopping | Stage::Removing => op.step(Step::Stop),
+        }
+    }
+
+    /// Saves the conversations of the live instance, which is to be stopped.
+    fn save_live(&mut self, effects: &mut Vec<Effect>) {
+        let Some(live) = &mut self.live else { return };
+        let (Stage::Ready(endpoint) | Stage::Draining(endpoint)) = &live.stage else { return };
+        effects.push(Effect::Save(live.attempt, live.held.instance.clone(), endpoint.clone()));
+        live.stage = Stage::Saving(endpoint.clone());
+        if let Some(op) = &mut self.op {
+            op.step(Step::Save);
         }
     }
 
@@ -113,12 +137,11 @@ impl Lifecycle {
                     let failure = failure.and(&format!("`{}` serves {again}", live.held.instance.model));
                     self.finish(Some(failure), effects);
                 }
-                Stage::Draining(endpoint) => {
-                    effects.push(Effect::CancelAttempt(live.attempt));
-                    live.stage = Stage::Ready(endpoint.clone());
+                Stage::Draining(_) | Stage::Saving(_) => {
+                    live.keep(effects);
                     self.roll_back(effects);
                 }
-                Stage::Starting | Stage::Loading(_) | Stage::Stopping | Stage::Removing => {}
+                Stage::Starting | Stage::Loading(_) | Stage::Restoring(_) | Stage::Stopping | Stage::Removing => {}
             },
             None => match self.standby.take() {
                 Some(held) => {
@@ -149,6 +172,12 @@ impl Lifecycle {
         let failure = match (failure, &op.meanwhile) {
             (Some(failure), Some(meanwhile)) => Some(failure.and(meanwhile)),
             (failure, _) => failure,
+        };
+        let failure = match failure {
+            Some(failure) if op.view.kind == OperationKind::Restart && restart::may_pass(failure.code()) => {
+                Some(failure.and(&restart::given_up()))
+            }
+            failure => failure,
         };
         self.not_found = false;
         if failure.is_none() {
@@ -205,14 +234,43 @@ impl Lifecycle {
         self.live.as_mut().filter(|live| live.attempt == attempt)
     }
 
+    /// Whether the live instance is to make room: the new server may be gone from under a switch that was replaced.
+    fn is_to_stop(&self) -> bool {
+        self.op.as_ref().is_some_and(|op| op.failure.is_none() && (op.target == Target::Nothing || op.staged.is_some()))
+    }
+
     pub(super) fn drained(&mut self, attempt: Attempt, effects: &mut Vec<Effect>) {
-        // The new server may be gone from under a switch that was replaced meanwhile.
-        let ready_to_stop = self
-            .op
-            .as_ref()
-            .is_some_and(|op| op.failure.is_none() && (op.target == Target::Nothing || op.staged.is_some()));
-        if ready_to_stop && self.current(attempt).is_some_and(|live| matches!(live.stage, Stage::Draining(_))) {
+        if self.is_to_stop() && self.current(attempt).is_some_and(|live| matches!(live.stage, Stage::Draining(_))) {
+            self.save_live(effects);
+        }
+    }
+
+    pub(super) fn saved(&mut self, attempt: Attempt, effects: &mut Vec<Effect>) {
+        if self.is_to_stop() && self.current(attempt).is_some_and(|live| matches!(live.stage, Stage::Saving(_))) {
             self.stop_live(effects);
+        }
+    }
+
+    pub(super) fn restored(&mut self, attempt: Attempt) {
+        let Some(live) = self.current(attempt) else { return };
+        if let Stage::Restoring(endpoint) = &live.stage {
+            live.stage = Stage::Ready(endpoint.clone());
+        }
+    }
+
+    pub(super) fn resumed(&mut self, id: OperationId) {
+        if let Some(op) = self.op.as_mut().filter(|op| op.view.id == id) {
+            op.paused = false;
+        }
+    }
+
+    /// A restart that failed in a way that may pass is tried again after a pause, as long as it has pauses left.
+    fn retry(&mut self, effects: &mut Vec<Effect>) {
+        let Some(op) = &mut self.op else { return };
+        let may_pass = op.failure.as_ref().is_some_and(|failure| restart::may_pass(failure.code()));
+        if may_pass && let Some(pause) = op.pauses.pop_front() {
+            self.error = op.failure.take();
+            op.pause(pause, effects);
         }
     }
 
@@ -234,13 +292,17 @@ impl Lifecycle {
         let Some(live) = self.current(attempt) else { return };
         let Stage::Loading(endpoint) = &live.stage else { return };
         match (result, live.ended.take()) {
-            (Ok(()), None) => live.stage = Stage::Ready(endpoint.clone()),
+            (Ok(()), None) if live.adopted => live.stage = Stage::Ready(endpoint.clone()),
+            (Ok(()), None) => {
+                effects.push(Effect::Restore(attempt, live.held.instance.clone(), endpoint.clone()));
+                live.stage = Stage::Restoring(endpoint.clone());
+            }
             (Ok(()), Some(error)) | (Err(error), _) => self.launch_failed(error, effects),
         }
     }
 
     /// The live instance did not come up: that fails the operation it was started for, and no other.
-    fn launch_failed(&mut self, error: Error, effects: &mut Vec<Effect>) {
+    pub(super) fn launch_failed(&mut self, error: Error, effects: &mut Vec<Effect>) {
         let (Some(live), Some(op)) = (&self.live, &self.op) else { return };
         let concerned = op.failure.is_some() || op.target.is_met_by(&live.held.instance);
         match error.code() {
@@ -307,6 +369,13 @@ impl Lifecycle {
 }
 
 impl Operation {
+    /// Does nothing for a while.
+    pub(super) fn pause(&mut self, pause: Duration, effects: &mut Vec<Effect>) {
+        self.paused = true;
+        self.step(Step::Pause);
+        effects.push(Effect::Pause(self.view.id, pause));
+    }
+
     fn step(&mut self, step: Step) {
         if self.view.step != step {
             self.view.step = step;

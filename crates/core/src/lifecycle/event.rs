@@ -9,7 +9,7 @@ use super::{Attempt, Held};
 use crate::error::{Error, Result};
 use crate::id::{InstanceId, ModelId, OperationId};
 use crate::launch::{LaunchSpec, Runtime};
-use crate::ports::{Endpoint, Instance, Owned};
+use crate::ports::{Endpoint, Instance, KeptContext, Owned};
 use crate::snapshot::{OperationKind, OperationView, Progress, Step};
 
 /// A request for a change.
@@ -25,6 +25,19 @@ pub struct Request {
     pub force: bool,
     /// When it was asked for.
     pub at: Timestamp,
+}
+
+/// How what ended by itself is started again.
+#[derive(Debug, Clone)]
+pub struct Restart {
+    /// The model as it is configured now.
+    pub spec: Arc<LaunchSpec>,
+    /// The id for the operation.
+    pub id: OperationId,
+    /// Now.
+    pub at: Timestamp,
+    /// How long to wait before the first try, and before each further one; empty where it has ended too often.
+    pub pauses: Vec<Duration>,
 }
 
 /// Something that happened.
@@ -54,6 +67,12 @@ pub enum Event {
     Loaded(Attempt, Result<()>),
     /// A [`Effect::Stop`] ended.
     Stopped(Attempt, Result<()>),
+    /// A [`Effect::Save`] ended; none where there was nothing to do. However it ended, things go on.
+    Saved(Attempt, Option<Result<KeptContext>>),
+    /// A [`Effect::Restore`] ended; none where there was nothing to do. However it ended, things go on.
+    Restored(Attempt, Option<Result<KeptContext>>),
+    /// A [`Effect::Pause`] is over.
+    Resumed(OperationId),
     /// A [`Effect::Remove`] ended.
     Removed(Attempt, Result<()>),
     /// An instance ended; whether that was wanted is for the lifecycle to say.
@@ -64,6 +83,8 @@ pub enum Event {
         at: Timestamp,
         /// Why.
         cause: Error,
+        /// How it is started again; none where it is not to be.
+        restart: Option<Restart>,
     },
     /// An engine stopped answering.
     EngineLost {
@@ -82,6 +103,8 @@ pub enum Event {
         id: OperationId,
         /// Now.
         at: Timestamp,
+        /// As in [`Restart::pauses`], should one have ended unnoticed.
+        pauses: Vec<Duration>,
     },
     /// The engine could not say what it holds.
     NotFound(Error),
@@ -116,7 +139,14 @@ pub enum Effect {
     },
     /// Wait until running requests have ended.
     Drain(Attempt, Instance, Endpoint),
-    /// The result of this attempt's [`Effect::AwaitReady`] or [`Effect::Drain`] is no longer wanted.
+    /// Save the conversations of an instance that is to be stopped; requests that still run are cut.
+    Save(Attempt, Instance, Endpoint),
+    /// Bring the conversations back into an instance that has just loaded.
+    Restore(Attempt, Instance, Endpoint),
+    /// Do nothing for this operation for a while.
+    Pause(OperationId, Duration),
+    /// The result of this attempt's [`Effect::AwaitReady`], [`Effect::Drain`], [`Effect::Save`] or
+    /// [`Effect::Restore`] is no longer wanted.
     CancelAttempt(Attempt),
     /// Stop an instance; it may be started again, to roll back.
     Stop(Attempt, Instance),

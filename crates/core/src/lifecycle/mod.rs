@@ -9,13 +9,15 @@
 mod advance;
 mod event;
 mod recover;
+pub mod restart;
 #[cfg(test)]
 mod tests;
 
+use std::collections::VecDeque;
 use std::sync::Arc;
 use std::time::Duration;
 
-pub use self::event::{Effect, Event, Request};
+pub use self::event::{Effect, Event, Request, Restart};
 
 use crate::error::{Code, Error, Result};
 use crate::id::{ConfigHash, ModelId, OperationId};
@@ -42,10 +44,14 @@ pub enum Stage {
     Starting,
     /// It runs and is not ready.
     Loading(Endpoint),
+    /// It is ready, and gets back the conversations it had.
+    Restoring(Endpoint),
     /// It answers.
     Ready(Endpoint),
     /// It answers what it has begun, and will be stopped.
     Draining(Endpoint),
+    /// It works on nothing any more, and its conversations are being saved.
+    Saving(Endpoint),
     /// The stop call is under way.
     Stopping,
     /// It did not stop when told to, or nobody knows whether it runs: it is being removed by force.
@@ -63,8 +69,28 @@ pub struct Live {
     pub attempt: Attempt,
     /// It served when the present operation began, or is being brought back because it did.
     proven: bool,
+    /// It was found running: it has its conversations still.
+    adopted: bool,
     /// Why it ended, where that was told before the call in flight has noticed.
     ended: Option<Error>,
+}
+
+impl Live {
+    /// Where it answers, if it is one that served and has not been told to end.
+    fn serves(&self) -> Option<&Endpoint> {
+        match &self.stage {
+            Stage::Ready(endpoint) | Stage::Draining(endpoint) | Stage::Saving(endpoint) => Some(endpoint),
+            _ => None,
+        }
+    }
+
+    /// It goes on serving: what was to lead to its end is called off.
+    fn keep(&mut self, effects: &mut Vec<Effect>) {
+        if let Stage::Draining(endpoint) | Stage::Saving(endpoint) = &self.stage {
+            effects.push(Effect::CancelAttempt(self.attempt));
+            self.stage = Stage::Ready(endpoint.clone());
+        }
+    }
 }
 
 /// What an operation wants to be true.
@@ -117,12 +143,26 @@ struct Operation {
     engine_gone: bool,
     /// What became of the old model while this went on, for people.
     meanwhile: Option<String>,
+    /// How long to wait before each further try; only a restart has any.
+    pauses: VecDeque<Duration>,
+    /// It waits for the end of a pause.
+    paused: bool,
 }
 
 impl Operation {
     fn new(view: OperationView, target: Target, force: bool) -> Self {
-        let (joined, staged, failure, meanwhile) = (Vec::new(), None, None, None);
-        Self { view, joined, target, force, staged, failure, engine_gone: false, meanwhile }
+        Self {
+            view,
+            joined: Vec::new(),
+            target,
+            force,
+            staged: None,
+            failure: None,
+            engine_gone: false,
+            meanwhile: None,
+            pauses: VecDeque::new(),
+            paused: false,
+        }
     }
 }
 
@@ -140,6 +180,8 @@ pub struct Lifecycle {
     lost: Vec<Held>,
     /// What the engine holds was told at a moment when it could not be compared.
     look_again: bool,
+    /// The attempt that may have ended, though the time that was told of its end speaks against it.
+    doubted: Option<Attempt>,
     /// The error is that the engine could not say what it holds.
     not_found: bool,
     /// The model that should be running, as the last operation that could reach its engine left it.
@@ -171,9 +213,16 @@ impl Lifecycle {
             Event::Loaded(attempt, result) => self.loaded(attempt, result, &mut effects),
             Event::Stopped(attempt, result) => self.stopped(attempt, result, &mut effects),
             Event::Removed(attempt, result) => self.removed(attempt, result, &mut effects),
-            Event::Exited { instance, at, cause } => self.exited(&instance, at, cause, &mut effects),
+            Event::Saved(attempt, _) => self.saved(attempt, &mut effects),
+            Event::Restored(attempt, _) => self.restored(attempt),
+            Event::Resumed(op) => self.resumed(op),
+            Event::Exited { instance, at, cause, restart } => {
+                self.exited(&instance, at, cause, restart, &mut effects);
+            }
             Event::EngineLost { runtime, cause } => self.engine_lost(runtime, cause, &mut effects),
-            Event::Found { owned, wanted, id, at } => self.found(owned, wanted, id, at, &mut effects),
+            Event::Found { owned, wanted, id, at, pauses } => {
+                self.found(owned, wanted.map(|spec| Restart { spec, id, at, pauses }), id, at, &mut effects);
+            }
             // What serves goes on serving; whoever asked asks again.
             Event::NotFound(cause) if self.op.is_none() && self.live.is_none() => {
                 self.error = Some(cause);
@@ -190,10 +239,10 @@ impl Lifecycle {
         match (&self.live, &self.op) {
             (Some(live), _) => match live.stage {
                 Stage::Starting => Phase::Starting,
-                Stage::Loading(_) => Phase::Loading,
+                Stage::Loading(_) | Stage::Restoring(_) => Phase::Loading,
                 Stage::Ready(_) => Phase::Ready,
                 Stage::Draining(_) => Phase::Draining,
-                Stage::Stopping | Stage::Removing => Phase::Stopping,
+                Stage::Saving(_) | Stage::Stopping | Stage::Removing => Phase::Stopping,
             },
             (None, Some(op)) if op.target == Target::Nothing => Phase::Stopping,
             (None, Some(op)) if op.view.step == Step::Pull => Phase::Pulling,
@@ -222,6 +271,13 @@ impl Lifecycle {
         self.op.as_ref().map(|op| &op.view)
     }
 
+    /// Notes how long an operation will take.
+    pub fn expect(&mut self, id: OperationId, expected: Duration) {
+        if let Some(op) = self.op.as_mut().filter(|op| op.view.id == id) {
+            op.view.expected_ms = Some(u64::try_from(expected.as_millis()).unwrap_or(u64::MAX));
+        }
+    }
+
     /// Why nothing runs, or why the last operation failed.
     pub fn error(&self) -> Option<&Error> {
         self.error.as_ref()
@@ -246,7 +302,7 @@ impl Lifecycle {
     /// Nothing would be lost or left behind if the program ended now and left what runs running.
     pub fn may_be_left(&self) -> bool {
         let steady = match &self.live {
-            Some(live) => matches!(live.stage, Stage::Loading(_) | Stage::Ready(_)),
+            Some(live) => matches!(live.stage, Stage::Loading(_) | Stage::Restoring(_) | Stage::Ready(_)),
             None => self.op.is_none(),
         };
         steady && self.preparing.is_none()
@@ -256,7 +312,7 @@ impl Lifecycle {
     /// what has begun to replace it goes on until there is something to leave.
     pub fn settle(&mut self, error: &Error) -> Vec<Effect> {
         let mut effects = Vec::new();
-        let serves = self.live.as_ref().filter(|live| matches!(live.stage, Stage::Ready(_) | Stage::Draining(_)));
+        let serves = self.live.as_ref().filter(|live| live.serves().is_some());
         if let (Some(live), Some(op)) = (serves, &self.op)
             && op.target != Target::Nothing
         {
@@ -283,6 +339,7 @@ impl Lifecycle {
             step: if target == Target::Nothing { Step::Stop } else { Step::Prepare },
             progress: None,
             started_at: request.at,
+            expected_ms: None,
         };
         if request.kind == OperationKind::Start {
             let present = self.op.as_ref().map_or_else(|| self.model(), |op| op.target.model());
@@ -307,6 +364,8 @@ impl Lifecycle {
             && op.failure.is_none()
         {
             op.force |= request.force;
+            // Whoever asks for it now does not want to wait for the end of a pause.
+            op.paused = false;
             view.from.clone_from(&op.view.from);
             effects.push(Effect::Began(view.clone()));
             op.joined.push(view);
@@ -327,11 +386,8 @@ impl Lifecycle {
     /// Ends the operation in progress for the sake of another; what it had created goes.
     fn drop_operation(&mut self, reason: &Error, effects: &mut Vec<Effect>) {
         let Some(op) = self.op.take() else { return };
-        if let Some(live) = &mut self.live
-            && let Stage::Draining(endpoint) = &live.stage
-        {
-            effects.push(Effect::CancelAttempt(live.attempt));
-            live.stage = Stage::Ready(endpoint.clone());
+        if let Some(live) = &mut self.live {
+            live.keep(effects);
         }
         if self.preparing == Some(op.view.id) {
             effects.push(Effect::CancelPrepare(op.view.id));

@@ -130,10 +130,10 @@ fn a_server_that_ends_by_itself_is_a_failure_but_old_news_is_not() {
     let id = world.lifecycle.live().unwrap().held.instance.id.clone();
     let cause = Error::new(Code::ServerExited, "exit code 1");
     let before = Timestamp::from_second(-1).unwrap();
-    world.apply(Event::Exited { instance: id.clone(), at: before, cause: cause.clone() });
+    world.apply(Event::Exited { instance: id.clone(), at: before, cause: cause.clone(), restart: None });
     assert_eq!(world.lifecycle.phase(), Phase::Ready);
     world.set(&id, Sim::Exited);
-    world.apply(Event::Exited { instance: id, at: Timestamp::UNIX_EPOCH, cause });
+    world.apply(Event::Exited { instance: id, at: Timestamp::UNIX_EPOCH, cause, restart: None });
     assert_eq!(world.lifecycle.phase(), Phase::Failed);
     assert_eq!(world.lifecycle.error().unwrap().code(), Code::ServerExited);
     world.check_at_rest();
@@ -175,7 +175,7 @@ fn found_running(world: &mut World, models: &[&str], wanted: &str) {
     }
     owned.rotate_left(1);
     let id = world.id();
-    world.apply(Event::Found { owned, wanted: Some(spec(wanted)), id, at: Timestamp::UNIX_EPOCH });
+    world.apply(Event::Found { owned, wanted: Some(spec(wanted)), id, at: Timestamp::UNIX_EPOCH, pauses: Vec::new() });
     world.set(&InstanceId(models[0].to_owned()), Sim::Running);
 }
 
@@ -307,7 +307,7 @@ fn an_old_model_that_ends_during_a_switch_is_part_of_why_nothing_serves() {
     let instance = world.lifecycle.live().unwrap().held.instance.id.clone();
     world.set(&instance, Sim::Exited);
     let cause = Error::new(Code::OutOfMemory, "out of memory");
-    world.apply(Event::Exited { instance, at: Timestamp::UNIX_EPOCH, cause });
+    world.apply(Event::Exited { instance, at: Timestamp::UNIX_EPOCH, cause, restart: None });
     let prepare = world.pending.iter().position(|effect| matches!(effect, Effect::Prepare { .. })).unwrap();
     world.carry_out(prepare, false);
     world.settle();
@@ -323,7 +323,7 @@ fn an_end_that_is_told_before_the_server_was_seen_ready_is_not_forgotten() {
     let instance = world.lifecycle.live().unwrap().held.instance.id.clone();
     world.set(&instance, Sim::Exited);
     let cause = Error::new(Code::ServerExited, "exit code 1");
-    world.apply(Event::Exited { instance, at: Timestamp::UNIX_EPOCH, cause });
+    world.apply(Event::Exited { instance, at: Timestamp::UNIX_EPOCH, cause, restart: None });
     world.carry_out(0, true);
     world.settle();
     assert_eq!(world.error_of(switch).to_string(), "exit code 1");

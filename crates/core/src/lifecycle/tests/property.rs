@@ -1,6 +1,5 @@
 //! Any requests, failures, crashes and interruptions, in any order.
 
-use jiff::Timestamp;
 use proptest::prelude::*;
 
 use super::super::*;
@@ -12,7 +11,7 @@ enum Act {
     Start(u8),
     Stop(bool),
     CarryOut(prop::sample::Index, bool),
-    Crash,
+    Crash(usize),
     RemoveIdle,
     LoseEngine,
     Found(Option<u8>),
@@ -25,7 +24,7 @@ fn act() -> impl Strategy<Value = Act> {
         1 => any::<bool>().prop_map(Act::Stop),
         12 => (any::<prop::sample::Index>(), prop::bool::weighted(0.85))
             .prop_map(|(index, well)| Act::CarryOut(index, well)),
-        1 => Just(Act::Crash),
+        1 => (0..6usize).prop_map(Act::Crash),
         1 => Just(Act::RemoveIdle),
         1 => Just(Act::LoseEngine),
         1 => prop::option::of(0..4u8).prop_map(Act::Found),
@@ -53,12 +52,14 @@ proptest! {
                     let index = index.index(world.pending.len());
                     world.carry_out(index, well);
                 }
-                Act::Crash => {
-                    let live = world.lifecycle.live().map(|live| (live.held.instance.id.clone(), live.stage.clone()));
-                    if let Some((id, Stage::Ready(_) | Stage::Draining(_))) = live {
-                        world.set(&id, Sim::Exited);
-                        let cause = Error::new(Code::ServerExited, "exit code 1");
-                        world.apply(Event::Exited { instance: id, at: Timestamp::UNIX_EPOCH, cause });
+                Act::Crash(before) => {
+                    let stage = world.lifecycle.live().map(|live| live.stage.clone());
+                    let runs = |stage| matches!(
+                        stage,
+                        Stage::Restoring(_) | Stage::Ready(_) | Stage::Draining(_) | Stage::Saving(_)
+                    );
+                    if stage.is_some_and(runs) {
+                        world.crash(before);
                     }
                 }
                 Act::LoseEngine => world.lose_engine(),

@@ -107,7 +107,10 @@ impl World {
                 }
                 Effect::Want(model) => self.wanted = model,
                 Effect::CancelAttempt(cancelled) => self.pending.retain(|effect| match effect {
-                    Effect::AwaitReady { attempt, .. } | Effect::Drain(attempt, ..) => *attempt != cancelled,
+                    Effect::AwaitReady { attempt, .. }
+                    | Effect::Drain(attempt, ..)
+                    | Effect::Save(attempt, ..)
+                    | Effect::Restore(attempt, ..) => *attempt != cancelled,
                     _ => true,
                 }),
                 Effect::Began(_) | Effect::CancelPrepare(_) | Effect::Crashed(..) => {}
@@ -115,6 +118,9 @@ impl World {
                 | Effect::Start(..)
                 | Effect::AwaitReady { .. }
                 | Effect::Drain(..)
+                | Effect::Save(..)
+                | Effect::Restore(..)
+                | Effect::Pause(..)
                 | Effect::Stop(..)
                 | Effect::Remove(..)
                 | Effect::Discard(..)) => self.pending.push(effect),
@@ -181,6 +187,9 @@ impl World {
                 self.apply(Event::Loaded(attempt, result));
             }
             Effect::Drain(attempt, ..) => self.apply(Event::Drained(attempt)),
+            Effect::Save(attempt, ..) => self.apply(Event::Saved(attempt, None)),
+            Effect::Restore(attempt, ..) => self.apply(Event::Restored(attempt, None)),
+            Effect::Pause(op, _) => self.apply(Event::Resumed(op)),
             Effect::Stop(attempt, instance) => {
                 // One that did not stop runs on.
                 if well {
@@ -218,7 +227,19 @@ impl World {
         });
         let owned = owned.collect();
         let id = self.id();
-        self.apply(Event::Found { owned, wanted: wanted.map(spec), id, at: Timestamp::UNIX_EPOCH });
+        let pauses = restart::pauses(0);
+        self.apply(Event::Found { owned, wanted: wanted.map(spec), id, at: Timestamp::UNIX_EPOCH, pauses });
+    }
+
+    /// What serves ends by itself, for the n-th time within the window, counted from 0.
+    pub(super) fn crash(&mut self, before: usize) {
+        let live = self.lifecycle.live().expect("one is live").held.instance.clone();
+        self.set(&live.id, Sim::Exited);
+        let (id, pauses) = (self.id(), restart::pauses(before));
+        let restart = Restart { spec: spec(live.model.as_str()), id, at: Timestamp::UNIX_EPOCH, pauses };
+        let cause = Error::new(Code::ServerExited, "exit code 1");
+        let (instance, at) = (live.id, Timestamp::UNIX_EPOCH);
+        self.apply(Event::Exited { instance, at, cause, restart: Some(restart) });
     }
 
     pub(super) fn lose_engine(&mut self) {

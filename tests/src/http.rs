@@ -182,7 +182,7 @@ mod tests {
                 }
                 Ok(messages)
             };
-            tokio::try_join!(send, read).map(|(_, messages)| messages)
+            tokio::try_join!(send, read).map(|((), messages)| messages)
         })
     }
 

@@ -36,6 +36,7 @@ for set in "${@:-build}"; do
     test)
       need curl have curl
       need jq have jq
+      compgen -G "$CORRAL_CACHE/tools/claude-code-*/claude" >/dev/null || need npm have npm
       if ! docker_engine >/dev/null; then # another engine's packages would clash with these
         need docker.io have dockerd
         need docker.io have docker

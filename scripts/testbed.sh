@@ -12,4 +12,6 @@ testbed_up() {
   export CORRAL_TEST_IMAGE=corral-test/llama-server:local
   export CORRAL_TEST_LLAMA_SERVER="$CORRAL_CACHE/llama-server"
   "$SCRIPTS/llama-binary.sh" "$CORRAL_TEST_LLAMA_SERVER"
+  CORRAL_TEST_CLAUDE="$("$SCRIPTS/claude-code.sh")"
+  export CORRAL_TEST_CLAUDE
 }

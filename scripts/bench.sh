@@ -6,9 +6,13 @@ source "$(dirname "${BASH_SOURCE[0]}")/lib.sh"
 source "$SCRIPTS/testbed.sh"
 
 testbed_up
+"$SCRIPTS/setup.sh" bench
+tools="$CORRAL_CACHE/tools"
+CORRAL_BENCH_NGINX="$(command -v nginx || printf '%s' "$tools/nginx/usr/sbin/nginx")"
+export CORRAL_BENCH_NGINX CORRAL_BENCH_LITELLM="$tools/litellm/bin/litellm"
 cd "$REPO"
 # Everything is built before anything is measured, and corral by itself, as it is installed.
-cargo build --release --locked -p corral-tests --bin bench
+cargo build --release --locked -p corral-tests --bin bench --bin fixed-answer
 cargo build --release --locked -p corral-cli
 target="$(target_dir)/release"
 export CORRAL_TEST_BINARY="$target/corral"

@@ -1,9 +1,12 @@
 #!/usr/bin/env bash
-# Installs what is missing for: build (the default), run, test; name one or several.
+# Installs what is missing for: build (the default), run, test, bench; name one or several.
 # shellcheck source=scripts/lib.sh
 source "$(dirname "${BASH_SOURCE[0]}")/lib.sh"
 
+litellm=1.106.0
+
 packages=()
+hops=no
 
 # need PACKAGE COMMAND...: PACKAGE, unless COMMAND works.
 need() {
@@ -18,6 +21,41 @@ c_headers() {
 
 ca_bundle() {
   [[ -s /etc/ssl/certs/ca-certificates.crt || -s /etc/pki/tls/certs/ca-bundle.crt || -s /etc/ssl/cert.pem ]]
+}
+
+# Its package is unpacked and not installed: that would start nginx as a service.
+nginx_there() {
+  local nginx="$CORRAL_CACHE/tools/nginx" package
+  if have nginx || [[ -x "$nginx/usr/sbin/nginx" ]]; then return; fi
+  have apt-get || die "missing on this machine: nginx" \
+    "only apt-get is known here, and this machine has none" "install nginx by hand and start again"
+  say "unpacking nginx"
+  rm -rf "$nginx" "$nginx.new"
+  mkdir -p "$nginx.new"
+  (as_root apt-get -q -o DPkg::Lock::Timeout=120 update >/dev/null) ||
+    say "the package lists could not all be refreshed; trying with those at hand"
+  # Which package has the program differs with the release.
+  for package in nginx nginx-core nginx-light; do
+    (cd "$nginx.new" && apt-get -q -o APT::Sandbox::User=root download "$package" >&2) || continue
+    dpkg-deb -x "$nginx.new/$package"_*.deb "$nginx.new"
+    if [[ -x "$nginx.new/usr/sbin/nginx" ]]; then break; fi
+  done
+  "$nginx.new/usr/sbin/nginx" -v || die "nginx cannot be run" "the above was said, and it may lack a library" \
+    "install nginx by hand and start again"
+  mv "$nginx.new" "$nginx"
+}
+
+# In a folder of Python's own kind, which says its version when it is complete.
+litellm_there() {
+  local folder="$CORRAL_CACHE/tools/litellm"
+  if [[ "$(cat "$folder/corral-version" 2>/dev/null)" == "$litellm" ]]; then return; fi
+  say "installing LiteLLM $litellm, once, in some minutes"
+  rm -rf "$folder"
+  mkdir -p "$CORRAL_CACHE/tools"
+  python3 -m venv "$folder"
+  "$folder/bin/python" -m pip install --quiet --disable-pip-version-check "litellm[proxy]==$litellm" ||
+    die "could not install LiteLLM $litellm" "pip said the above" "start again when that is mended"
+  printf '%s\n' "$litellm" >"$folder/corral-version"
 }
 
 for set in "${@:-build}"; do
@@ -43,7 +81,12 @@ for set in "${@:-build}"; do
         need iptables have iptables
       fi
       ;;
-    *) die "there is no set '$set'" "the sets are build, run and test" "name one or several of them" ;;
+    bench) # what Corral is compared with: nginx, and LiteLLM in Python's own kind of folder
+      need python3 have python3
+      need python3-venv python3 -c 'import ensurepip, venv'
+      hops=yes
+      ;;
+    *) die "there is no set '$set'" "the sets are build, run, test and bench" "name one or several of them" ;;
   esac
 done
 
@@ -55,5 +98,9 @@ if ((${#packages[@]})); then
   if [[ " ${packages[*]} " == *" docker.io "* ]] && ! have docker; then
     apt_install docker-cli
   fi
+fi
+if [[ "$hops" == yes ]]; then
+  nginx_there
+  litellm_there
 fi
 say "all there for: ${*:-build}"

@@ -1,0 +1,362 @@
+//! Who may send a request to the model at this moment, and who waits for it.
+//!
+//! One lock, held for the time of a few assignments. What is admitted is counted under it, so that "no request is under
+//! way" cannot come true beside a request that has just been let through.
+
+mod upstream;
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
+use std::time::Duration;
+
+use async_trait::async_trait;
+use corral_core::ports::{Clock, Route, Traffic};
+use corral_core::{Code, Error, ModelId, Result};
+use tokio::sync::{Notify, oneshot};
+
+pub(crate) use self::upstream::Upstream;
+
+/// The door between the requests of clients and the model. Cheap to clone; all clones are the same door.
+#[derive(Clone)]
+pub struct Gate {
+    shared: Arc<Shared>,
+}
+
+/// What a request asks for.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Ask {
+    /// The model of the catalog that the name means; none means whatever is loaded.
+    pub(crate) model: Option<ModelId>,
+    /// The request carries the token of a session.
+    pub(crate) session: bool,
+}
+
+/// How far requests may wait.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Limits {
+    /// How many wait at most.
+    pub(crate) queue: usize,
+    /// How long each waits at most.
+    pub(crate) hold_timeout: Duration,
+}
+
+/// The right to send one request to one server. Dropping it ends the request's stay there.
+pub(crate) struct Pass {
+    shared: Arc<Shared>,
+    upstream: Arc<Upstream>,
+    cut: Arc<Cut>,
+    held: Duration,
+}
+
+/// What the scheduler sees of the gate.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub(crate) struct Look {
+    /// The model that requests go to, and since when, by [`Clock::uptime`].
+    pub(crate) open: Option<(ModelId, Duration)>,
+    /// How many requests are under way.
+    pub(crate) under_way: usize,
+    /// Since when none is: the end of the last one or the opening.
+    pub(crate) quiet_since: Duration,
+    /// Who waits, the oldest first.
+    pub(crate) waiting: Vec<Waiting>,
+}
+
+/// A request that waits.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Waiting {
+    /// Its number; a later request has a higher one.
+    pub(crate) ticket: u64,
+    /// What it asks for.
+    pub(crate) ask: Ask,
+}
+
+struct Shared {
+    clock: Arc<dyn Clock>,
+    state: Mutex<State>,
+    /// The last request under way has ended.
+    quiet: Notify,
+    /// Something has happened that the scheduler has to look at.
+    wake: Notify,
+}
+
+#[derive(Default)]
+struct State {
+    open: Option<Arc<Upstream>>,
+    /// The server that was open last, open or not.
+    last: Option<Arc<Upstream>>,
+    generation: u64,
+    under_way: usize,
+    quiet_since: Duration,
+    /// The scheduler wants to know when the last request has ended.
+    tell_when_quiet: bool,
+    /// What cuts the requests that are let through from now on.
+    cut: Arc<Cut>,
+    tickets: u64,
+    queue: BTreeMap<u64, Waiter>,
+    /// Nobody switches for requests any more, for this reason.
+    ended: Option<Error>,
+}
+
+struct Waiter {
+    ask: Ask,
+    since: Duration,
+    answer: oneshot::Sender<Result<Pass>>,
+}
+
+/// Ends all requests that were let through between two cuts.
+#[derive(Default)]
+struct Cut {
+    why: OnceLock<Error>,
+    told: Notify,
+}
+
+/// A place in the queue; dropping it leaves the queue.
+struct Place {
+    shared: Arc<Shared>,
+    ticket: u64,
+}
+
+impl Gate {
+    /// A gate that is closed.
+    pub fn new(clock: Arc<dyn Clock>) -> Self {
+        let (state, quiet, wake) = (Mutex::default(), Notify::new(), Notify::new());
+        Self { shared: Arc::new(Shared { clock, state, quiet, wake }) }
+    }
+
+    /// How many requests are under way, and how many wait.
+    pub fn counts(&self) -> (usize, usize) {
+        let state = self.shared.state();
+        (state.under_way, state.queue.len())
+    }
+
+    /// Lets a request through that need not wait.
+    pub(crate) fn try_admit(&self, ask: &Ask) -> Option<Pass> {
+        let mut state = self.shared.state();
+        let upstream = state.open.as_ref().filter(|upstream| upstream.serves(ask)).cloned()?;
+        Some(self.shared.pass(&mut state, upstream, Duration::ZERO))
+    }
+
+    /// Lets a request through, or lets it wait until it may go. Whoever drops the future leaves the queue.
+    ///
+    /// [`Code::QueueFull`], [`Code::HoldTimeout`]; [`Code::SwitchNotAllowed`] where it may not switch to the model it
+    /// asks for; what went wrong with loading the model it waits for; [`Code::ShuttingDown`].
+    pub(crate) async fn admit(&self, ask: &Ask, limits: &Limits) -> Result<Pass> {
+        if let Some(pass) = self.try_admit(ask) {
+            return Ok(pass);
+        }
+        let since = self.shared.clock.uptime();
+        let (place, mut answer) = {
+            let mut state = self.shared.state();
+            // It may have been opened since.
+            if let Some(upstream) = state.open.as_ref().filter(|upstream| upstream.serves(ask)).cloned() {
+                return Ok(self.shared.pass(&mut state, upstream, Duration::ZERO));
+            }
+            if let Some(ended) = &state.ended {
+                return Err(ended.clone());
+            }
+            if state.queue.len() >= limits.queue {
+                return Err(queue_full(state.queue.len()));
+            }
+            state.tickets += 1;
+            let (sender, answer) = oneshot::channel();
+            let ticket = state.tickets;
+            state.queue.insert(ticket, Waiter { ask: ask.clone(), since, answer: sender });
+            (Place { shared: self.shared.clone(), ticket }, answer)
+        };
+        self.shared.wake.notify_one();
+        tokio::select! {
+            biased;
+            answer = &mut answer => return answer.unwrap_or_else(|_| Err(shutting_down())),
+            () = self.shared.clock.sleep(limits.hold_timeout) => {}
+        }
+        if place.leave() {
+            return Err(self.held_too_long(ask, since));
+        }
+        // It was answered in the same moment.
+        answer.await.unwrap_or_else(|_| Err(shutting_down()))
+    }
+
+    /// Waits until there may be something to decide.
+    pub(crate) async fn stirred(&self) {
+        self.shared.wake.notified().await;
+    }
+
+    /// What there is to decide about. Where requests are under way, [`Gate::stirred`] tells the end of the last one.
+    pub(crate) fn look(&self) -> Look {
+        let mut state = self.shared.state();
+        state.tell_when_quiet = state.under_way > 0;
+        let open = state.open.as_ref().map(|upstream| (upstream.model.clone(), upstream.opened_at));
+        let opened_at = open.as_ref().map_or(Duration::ZERO, |(_, since)| *since);
+        let waiting = state.queue.iter().map(|(ticket, waiter)| Waiting { ticket: *ticket, ask: waiter.ask.clone() });
+        Look {
+            under_way: state.under_way,
+            quiet_since: state.quiet_since.max(opened_at),
+            waiting: waiting.collect(),
+            open,
+        }
+    }
+
+    /// Answers requests that wait with errors.
+    pub(crate) fn refuse(&self, refusals: Vec<(u64, Error)>) {
+        let refused: Vec<_> = {
+            let mut state = self.shared.state();
+            refusals.into_iter().filter_map(|(ticket, why)| Some((state.queue.remove(&ticket)?, why))).collect()
+        };
+        for (waiter, why) in refused {
+            let _ = waiter.answer.send(Err(why));
+        }
+    }
+
+    /// Nobody switches for requests any more: those that wait, and those that would have to, get this error.
+    pub(crate) fn end(&self, why: &Error) {
+        let waiting = {
+            let mut state = self.shared.state();
+            state.ended = Some(why.clone());
+            std::mem::take(&mut state.queue)
+        };
+        for waiter in waiting.into_values() {
+            let _ = waiter.answer.send(Err(why.clone()));
+        }
+    }
+
+    fn held_too_long(&self, ask: &Ask, since: Duration) -> Error {
+        let seconds = self.shared.clock.uptime().saturating_sub(since).as_secs_f64();
+        let what = ask.model.as_ref().map_or_else(|| "a model".to_owned(), |model| format!("`{model}`"));
+        let open = self.shared.state().open.as_ref().map(|upstream| upstream.model.clone());
+        let meanwhile = open.map_or_else(String::new, |model| format!("; `{model}` is loaded"));
+        Error::new(Code::HoldTimeout, format!("the request has waited {seconds:.0} s for {what}{meanwhile}"))
+            .hint("`corral status` shows what goes on; `hold_timeout` in models.toml is how long requests wait")
+    }
+}
+
+#[async_trait]
+impl Traffic for Gate {
+    fn open(&self, route: Route) {
+        let now = self.shared.clock.uptime();
+        let released: Vec<_> = {
+            let mut state = self.shared.state();
+            state.generation += 1;
+            let upstream = Arc::new(Upstream::of(route, state.generation, now, state.last.as_deref()));
+            state.open = Some(upstream.clone());
+            state.last = Some(upstream.clone());
+            let released: Vec<_> = state.queue.extract_if(.., |_, waiter| upstream.serves(&waiter.ask)).collect();
+            let passes = released.into_iter().map(|(_, waiter)| {
+                let held = now.saturating_sub(waiter.since);
+                (waiter.answer, self.shared.pass(&mut state, upstream.clone(), held))
+            });
+            passes.collect()
+        };
+        for (answer, pass) in released {
+            // Whoever has gone meanwhile gives the pass back by this.
+            let _ = answer.send(Ok(pass));
+        }
+        self.shared.wake.notify_one();
+    }
+
+    fn close(&self) {
+        self.shared.state().open = None;
+    }
+
+    async fn drained(&self) {
+        loop {
+            // Listening begins before looking, so that no end is missed.
+            let quiet = self.shared.quiet.notified();
+            if self.shared.state().under_way == 0 {
+                return;
+            }
+            quiet.await;
+        }
+    }
+
+    fn cut(&self, why: &Error) {
+        let cut = std::mem::take(&mut self.shared.state().cut);
+        let _ = cut.why.set(why.clone());
+        cut.told.notify_waiters();
+    }
+}
+
+impl Shared {
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn pass(self: &Arc<Self>, state: &mut State, upstream: Arc<Upstream>, held: Duration) -> Pass {
+        state.under_way += 1;
+        Pass { shared: self.clone(), upstream, cut: state.cut.clone(), held }
+    }
+}
+
+impl Pass {
+    /// Where the request goes.
+    pub(crate) fn upstream(&self) -> &Arc<Upstream> {
+        &self.upstream
+    }
+
+    /// How long the request waited.
+    pub(crate) fn held(&self) -> Duration {
+        self.held
+    }
+
+    /// Returns once the request is to be cut, and why. Can be dropped and called again.
+    pub(crate) async fn cut(&self) -> Error {
+        loop {
+            let told = self.cut.told.notified();
+            if let Some(why) = self.cut.why.get() {
+                return why.clone();
+            }
+            told.await;
+        }
+    }
+
+    /// Why the request is to be cut, where it is.
+    pub(crate) fn is_cut(&self) -> Option<Error> {
+        self.cut.why.get().cloned()
+    }
+}
+
+impl fmt::Debug for Pass {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Pass").field("upstream", &self.upstream).field("held", &self.held).finish_non_exhaustive()
+    }
+}
+
+impl Drop for Pass {
+    fn drop(&mut self) {
+        let mut state = self.shared.state();
+        state.under_way -= 1;
+        if state.under_way > 0 {
+            return;
+        }
+        state.quiet_since = self.shared.clock.uptime();
+        let tell = std::mem::take(&mut state.tell_when_quiet);
+        drop(state);
+        self.shared.quiet.notify_waiters();
+        if tell {
+            self.shared.wake.notify_one();
+        }
+    }
+}
+
+impl Place {
+    /// Leaves the queue; false where the request was answered already.
+    fn leave(&self) -> bool {
+        let left = self.shared.state().queue.remove(&self.ticket);
+        left.is_some()
+    }
+}
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        self.leave();
+    }
+}
+
+fn queue_full(waiting: usize) -> Error {
+    Error::new(Code::QueueFull, format!("{waiting} requests wait for a model already, and no more may"))
+        .hint("ask again in a moment; `queue` in models.toml is how many may wait")
+}
+
+pub(crate) fn shutting_down() -> Error {
+    Error::new(Code::ShuttingDown, "Corral is shutting down").hint("ask again once it runs: `corral serve`")
+}

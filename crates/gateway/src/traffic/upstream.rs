@@ -1,0 +1,56 @@
+//! Where requests go.
+
+use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
+use std::time::Duration;
+
+use corral_core::ports::{Endpoint, Instance, Route};
+use corral_core::{InstanceId, ModelId};
+use http::HeaderValue;
+use jiff::Timestamp;
+
+use super::Ask;
+
+/// A server that requests go to, for as long as the way to it stays open without a break.
+#[derive(Debug)]
+pub(crate) struct Upstream {
+    /// Its model.
+    pub(crate) model: ModelId,
+    /// Which server.
+    pub(crate) instance: InstanceId,
+    /// Where it answers, for instance `127.0.0.1:41234`.
+    pub(crate) authority: String,
+    /// `Bearer` and its key; marked sensitive.
+    pub(crate) authorization: HeaderValue,
+    /// Conversations were brought back into it, whose first answer is yet to come.
+    pub(crate) restored: bool,
+    /// Which opening of the gate this is, counted from 1.
+    pub(crate) generation: u64,
+    /// Its first answer since it was loaded has been reported; shared by all openings to the same run of the server.
+    pub(crate) first: Arc<AtomicBool>,
+    started_at: Timestamp,
+    /// By [`Clock::uptime`](corral_core::ports::Clock::uptime).
+    pub(super) opened_at: Duration,
+}
+
+impl Upstream {
+    pub(super) fn of(route: Route, generation: u64, opened_at: Duration, last: Option<&Self>) -> Self {
+        let Route { instance, endpoint, restored } = route;
+        let Instance { id, model, api_key, .. } = instance;
+        let Endpoint { url, started_at } = endpoint;
+        let same = last.filter(|last| last.instance == id && last.started_at == started_at);
+        let first = same.map_or_else(Arc::default, |last| last.first.clone());
+        let authority = url.strip_prefix("http://").unwrap_or(&url).trim_end_matches('/').to_owned();
+        let bearer = HeaderValue::try_from(format!("Bearer {}", api_key.expose()));
+        let mut authorization = bearer.unwrap_or_else(|_| {
+            tracing::error!(instance = %id, "the server's key does not fit into a header");
+            HeaderValue::from_static("Bearer")
+        });
+        authorization.set_sensitive(true);
+        Self { model, instance: id, authority, authorization, restored, generation, first, started_at, opened_at }
+    }
+
+    pub(super) fn serves(&self, ask: &Ask) -> bool {
+        ask.model.as_ref().is_none_or(|model| *model == self.model)
+    }
+}

@@ -1,11 +1,13 @@
 //! A client of the management API.
 
+use std::collections::BTreeMap;
 use std::io::{BufRead, BufReader};
 use std::path::{Path, PathBuf};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, channel};
 use std::time::{Duration, Instant};
 
 use corral_core::snapshot::{Phase, Snapshot};
+use corral_core::usage::UsageRow;
 use serde_json::{Value, json};
 
 use crate::{PATIENCE, until};
@@ -173,6 +175,25 @@ impl Api {
         text.lines().map(|line| serde_json::from_str(line).expect("one JSON value per line")).collect()
     }
 
+    /// The sums of the ledger, by their keys.
+    #[track_caller]
+    pub fn usage(&self, by: &str) -> BTreeMap<String, UsageRow> {
+        let body = self.get(&format!("/usage?by={by}")).expect(200);
+        let rows: Vec<UsageRow> =
+            serde_json::from_value(body["rows"].clone()).unwrap_or_else(|error| panic!("{error}: {body:#}"));
+        rows.into_iter().map(|row| (row.key.clone(), row)).collect()
+    }
+
+    /// Attaches a session, and returns its id and its token.
+    #[track_caller]
+    pub fn open_session(&self, label: &str) -> (String, String) {
+        let answer = self.post("/sessions", &json!({ "label": label }));
+        assert!((200..300).contains(&answer.status), "{answer:?}");
+        let text = |value: &Value| value.as_str().unwrap_or_else(|| panic!("a text in {:#}", answer.body)).to_owned();
+        let session = answer.body.get("session").unwrap_or(&answer.body);
+        (text(&session["id"]), text(&answer.body["token"]))
+    }
+
     /// Follows `/events` from now on.
     pub fn events(&self) -> Events {
         let request = agent(None).get(format!("{}/events", self.base));
@@ -238,6 +259,21 @@ impl Events {
     #[track_caller]
     pub fn next(&self) -> (String, Value) {
         self.events.recv_timeout(PATIENCE).expect("an event")
+    }
+
+    /// Waits for a notice whose message has each of these parts.
+    #[track_caller]
+    pub fn until_notice(&self, said: &[&str]) -> Value {
+        let deadline = Instant::now() + PATIENCE;
+        let mut others = Vec::new();
+        while let Ok((name, data)) = self.events.recv_timeout(deadline.saturating_duration_since(Instant::now())) {
+            let message = data["message"].as_str().unwrap_or_default();
+            if name == "notice" && said.iter().all(|part| message.contains(part)) {
+                return data;
+            }
+            others.extend((name == "notice").then_some(data));
+        }
+        panic!("no notice says {said:?}, only {others:#?}");
     }
 
     /// Waits for a snapshot that is as wanted.

@@ -74,6 +74,13 @@ impl Models {
         self
     }
 
+    /// With these lines in `[gateway]`.
+    #[must_use]
+    pub fn gateway(mut self, lines: &str) -> Self {
+        write!(self.head, "\n[gateway]\n{lines}\n").expect("a text can be written to");
+        self
+    }
+
     /// The text of the catalog.
     pub fn text(&self) -> String {
         format!("{}{}", self.head, self.tables)

@@ -49,13 +49,18 @@ impl Wire {
 
     /// Reads the head of the next message and returns its first line; none where the other side has ended before one.
     pub async fn head(&mut self) -> Result<Option<&str>> {
+        Ok(self.whole_head().await?.and_then(|head| head.lines().next()))
+    }
+
+    /// Reads the head of the next message; none where the other side has ended before one.
+    pub async fn whole_head(&mut self) -> Result<Option<&str>> {
         if !self.held().is_empty() || self.fill().await? {
             let length = self.until(b"\r\n\r\n").await?;
             let head = self.taken..self.taken + length;
             self.taken = head.end;
             let text = std::str::from_utf8(self.bytes.get(head).unwrap_or_default()).map_err(wrong)?;
             self.rest = rest(text)?;
-            return Ok(text.lines().next());
+            return Ok(Some(text));
         }
         Ok(None)
     }

@@ -1,8 +1,10 @@
 //! A client of `llama-server`, at the address and with the key that `/status` tells.
 
+use std::collections::BTreeMap;
 use std::io::{BufRead, BufReader};
 
 use corral_core::snapshot::Snapshot;
+use corral_core::usage::Tokens;
 use serde_json::{Value, json};
 
 use crate::PATIENCE;
@@ -50,6 +52,26 @@ impl Inference {
         let mut answer = self.send(path, body)?;
         let text = answer.body_mut().read_to_string()?;
         Ok(Answer { status: answer.status().as_u16(), body: serde_json::from_str(&text).unwrap_or_default() })
+    }
+
+    /// `llama-server`'s own counters by their names, without the prefix that all have.
+    #[track_caller]
+    pub fn counters(&self) -> BTreeMap<String, u64> {
+        let request = self.agent.get(format!("{}/metrics", self.url));
+        let answer = request.header("Authorization", format!("Bearer {}", self.key())).call();
+        let mut answer = answer.unwrap_or_else(|error| panic!("GET /metrics: {error}"));
+        let text = answer.body_mut().read_to_string().expect("a text");
+        let lines = text.lines().filter_map(|line| line.strip_prefix("llamacpp:")?.split_once(' '));
+        lines.filter_map(|(name, value)| Some((name.to_owned(), value.parse().ok()?))).collect()
+    }
+
+    /// What it says to have read and generated since it was started.
+    #[track_caller]
+    pub fn tokens(&self) -> Tokens {
+        let counters = self.counters();
+        let count = |name: &str| *counters.get(name).unwrap_or_else(|| panic!("{name} in {counters:?}"));
+        let cached = count("prompt_tokens_cached_total");
+        Tokens { input: cached + count("prompt_tokens_total"), cached, output: count("tokens_predicted_total") }
     }
 
     /// `POST`

@@ -9,11 +9,13 @@ pub mod catalog;
 pub mod daemon;
 pub mod docker;
 pub mod engine;
+pub mod gateway;
 pub mod http;
 pub mod inference;
 pub mod load;
 pub mod parts;
 pub mod process;
+pub mod question;
 pub mod random;
 pub mod registry;
 pub mod wait;
@@ -22,7 +24,9 @@ pub use api::{Answer, Api};
 pub use catalog::Models;
 pub use daemon::{Daemon, Ended};
 pub use docker::Docker;
+pub use gateway::Client;
 pub use inference::Inference;
+pub use question::{Manner, Question, prompt};
 pub use wait::until;
 
 /// How long anything on these small models may take, unless a test is about its time. A busy machine of two cores is

@@ -33,6 +33,12 @@ pub fn llama_server() -> PathBuf {
     path
 }
 
+/// The real Claude Code; panics with what to do where there is none.
+pub fn claude() -> PathBuf {
+    let path = variable("CORRAL_TEST_CLAUDE").map(PathBuf::from).filter(|path| path.is_file());
+    path.expect("there is no Claude Code (CORRAL_TEST_CLAUDE): run scripts/test.sh, which sets the tests up")
+}
+
 fn cache() -> PathBuf {
     variable("XDG_CACHE_HOME").map_or_else(|| Path::new(&home()).join(".cache"), PathBuf::from)
 }

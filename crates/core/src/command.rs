@@ -21,6 +21,8 @@ pub enum Command {
     Start {
         /// An id or alias; none means the one used last, else the first of the catalog.
         model: Option<String>,
+        /// Leave an operation in progress alone: [`Code::Busy`] where there is one.
+        unless_busy: bool,
         /// Where the answer goes.
         reply: oneshot::Sender<Result<Accepted>>,
     },
@@ -226,7 +228,12 @@ impl ControllerHandle {
 
     /// Asks for a model where none is loaded.
     pub async fn start(&self, model: Option<String>) -> Result<Accepted> {
-        self.ask(|reply| Command::Start { model, reply }).await?
+        self.ask(|reply| Command::Start { model, unless_busy: false, reply }).await?
+    }
+
+    /// Asks for the model used last for the sake of a request, where none is loaded; an operation in progress goes first.
+    pub async fn start_for_request(&self) -> Result<Accepted> {
+        self.ask(|reply| Command::Start { model: None, unless_busy: true, reply }).await?
     }
 
     /// Asks to unload.

@@ -8,6 +8,7 @@ pub mod command;
 pub mod controller;
 pub mod error;
 pub mod gguf;
+pub mod history;
 pub mod id;
 pub mod launch;
 pub mod lifecycle;

@@ -5,14 +5,16 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use jiff::Timestamp;
+use jiff::tz::TimeZone;
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 
 use crate::error::{Error, Result};
+use crate::history::PastOperation;
 use crate::id::{ConfigHash, InstanceId, ModelId, OperationId, Secret};
 use crate::launch::{LaunchSpec, Runtime};
 use crate::snapshot::{Notice, OperationKind, OperationView, Progress, SessionView, Step};
-use crate::usage::{RequestRecord, Tokens};
+use crate::usage::{RequestRecord, Tokens, UsageBy, UsageRow};
 
 /// One `llama-server` that Corral owns: created, running or stopped.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -225,6 +227,22 @@ impl Traffic for NoTraffic {
 pub trait Ledger: Send + Sync {
     /// Takes a record; never blocks and never waits for the disk.
     fn record(&self, request: RequestRecord);
+}
+
+/// Reads what was written down about requests and operations. It waits for the disk: never call it where others wait.
+pub trait UsageSource: std::fmt::Debug + Send + Sync {
+    /// Sums of the requests that came at `since` or later and before `until`: models and sessions with the most tokens
+    /// first, days in their order in the time zone.
+    fn usage(
+        &self,
+        by: UsageBy,
+        since: Option<Timestamp>,
+        until: Option<Timestamp>,
+        zone: &TimeZone,
+    ) -> Result<Vec<UsageRow>>;
+
+    /// The latest operations, newest first.
+    fn history(&self, count: u32) -> Result<Vec<PastOperation>>;
 }
 
 /// How an operation ended.

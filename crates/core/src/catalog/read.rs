@@ -62,7 +62,7 @@ fn syntax(source: &Source<'_>, errors: &[toml::de::Error]) -> Vec<Error> {
 
 fn resolve(root: Root, surroundings: &Surroundings, mut reader: Reader<'_>) -> Reading {
     let server = server(root.server.as_ref(), &mut reader);
-    let gateway = gateway(root.gateway.unwrap_or_default());
+    let gateway = gateway(&root.gateway.unwrap_or_default());
     let engine = engine(root.engine.unwrap_or_default(), surroundings);
     let defaults = root.defaults.map(|defaults| defaults.0).unwrap_or_default();
     let Models(mut entries) = root.models.unwrap_or_default();
@@ -101,7 +101,7 @@ fn server(table: Option<&ServerTable>, reader: &mut Reader<'_>) -> Server {
     server
 }
 
-fn gateway(table: GatewayTable) -> Gateway {
+fn gateway(table: &GatewayTable) -> Gateway {
     let usual = Gateway::default();
     Gateway {
         drain_timeout: table.drain_timeout.map_or(usual.drain_timeout, |period| period.0),

@@ -150,16 +150,18 @@ impl Controller {
 
     fn command(&mut self, command: Command) {
         match command {
-            Command::Start { model, reply } => {
+            Command::Start { unless_busy: true, reply, .. } | Command::Switch { unless_busy: true, reply, .. }
+                if !self.lifecycle.is_at_rest() =>
+            {
+                let _ = reply.send(Err(self.busy()));
+            }
+            Command::Start { model, reply, .. } => {
                 let spec = model.map_or_else(|| self.usual_model(), |name| self.resolve(&name));
                 let accepted = spec.and_then(|spec| self.submit(OperationKind::Start, Some(spec), false));
                 let _ = reply.send(accepted);
             }
             Command::Stop { force, reply } => {
                 let _ = reply.send(self.submit(OperationKind::Stop, None, force));
-            }
-            Command::Switch { unless_busy: true, reply, .. } if !self.lifecycle.is_at_rest() => {
-                let _ = reply.send(Err(self.busy()));
             }
             Command::Switch { model, force, reply, .. } => {
                 let accepted =

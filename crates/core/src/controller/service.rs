@@ -106,7 +106,7 @@ impl Controller {
         let (ports, events) = (self.ports.clone(), self.events.clone());
         self.tasks.spawn(async move {
             let save = async {
-                let Some(spec) = spec.filter(|_| budget > 0) else { return None };
+                let spec = spec.filter(|_| budget > 0)?;
                 let quiet = async {
                     ports.traffic.drained().await;
                     until_idle(&ports, &instance, &endpoint).await;

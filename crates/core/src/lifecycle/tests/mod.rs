@@ -1,5 +1,6 @@
 //! The lifecycle on a simulated engine: what must hold in each case, and whatever happens.
 
+mod again;
 mod property;
 mod world;
 

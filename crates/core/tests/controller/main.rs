@@ -2,74 +2,19 @@
 
 #![allow(clippy::expect_used, reason = "test code: a panic is how it fails")]
 
-use std::collections::BTreeSet;
-use std::path::PathBuf;
-use std::sync::Arc;
-use std::time::Duration;
+mod bench;
+mod service;
 
-use corral_core::catalog::{Catalog, Surroundings};
-use corral_core::command::{Accepted, ControllerHandle, OperationResult};
-use corral_core::controller::{Controller, ControllerConfig};
+use std::collections::BTreeSet;
+use std::sync::Arc;
+
 use corral_core::launch::Runtime;
 use corral_core::ports::{EngineEvent, Journal};
-use corral_core::snapshot::{Phase, Snapshot, Step};
-use corral_core::{Code, Error, ModelId, Result};
-use corral_testkit::fakes::{FakeEngine, Memory, Verb, ports};
+use corral_core::snapshot::{OperationKind, Phase, Step};
+use corral_core::{Code, Error, ModelId};
+use corral_testkit::fakes::{FakeEngine, Memory, Verb};
 
-const MODELS: &str = "schema = 1\n[models.a]\nfile = \"a.gguf\"\n[models.b]\nfile = \"b.gguf\"\naliases = [\"bee-*\"]\n\
-                      [models.c]\nfile = \"c.gguf\"\n";
-
-struct Bench {
-    engine: Arc<FakeEngine>,
-    memory: Arc<Memory>,
-    controller: ControllerHandle,
-}
-
-fn read(text: &str) -> corral_core::catalog::Reading {
-    let surroundings =
-        Surroundings { path: "models.toml".into(), home: PathBuf::from("/home/u"), models_dir: "/models".into() };
-    Catalog::read(text, &surroundings)
-}
-
-impl Bench {
-    fn new() -> Self {
-        Self::with(Arc::default(), Arc::default())
-    }
-
-    fn with(engine: Arc<FakeEngine>, memory: Arc<Memory>) -> Self {
-        let config = ControllerConfig { version: "1.2.3".into(), catalog_path: "models.toml".into(), gateway: None };
-        let fallback = read("schema = 1\n").catalog.expect("an empty catalog is fine");
-        let (handle, controller) = Controller::new(config, ports(&engine, &memory), read(MODELS), fallback);
-        tokio::spawn(controller.run());
-        Self { engine, memory, controller: handle }
-    }
-
-    async fn switch(&self, model: &str) -> Result<OperationResult> {
-        end(self.controller.switch(model.to_owned(), false).await).await
-    }
-
-    /// What is removed is removed behind the caller's back.
-    async fn until_holds(&self, wanted: &[(&str, char)]) {
-        let wanted: Vec<_> = wanted.iter().map(|(model, state)| ((*model).to_owned(), *state)).collect();
-        corral_testkit::eventually(Duration::from_secs(10), || async { self.engine.holds() == wanted }).await;
-    }
-
-    async fn shut_down(&self, keep: bool) {
-        let ended = tokio::time::timeout(Duration::from_secs(10), self.controller.shut_down(keep)).await;
-        ended.expect("it ends within 10 s").expect("it ends");
-    }
-
-    async fn until(&self, what: impl FnMut(&Arc<Snapshot>) -> bool) -> Arc<Snapshot> {
-        let mut watch = self.controller.watch_snapshot();
-        let waited = tokio::time::timeout(Duration::from_secs(10), watch.wait_for(what)).await;
-        waited.expect("it comes true within 10 s").expect("the controller runs").clone()
-    }
-}
-
-async fn end(accepted: Result<Accepted>) -> Result<OperationResult> {
-    let end = tokio::time::timeout(Duration::from_secs(10), accepted?.end).await;
-    end.expect("it ends within 10 s").expect("every caller is answered")
-}
+use self::bench::{Bench, MODELS, end, read};
 
 #[tokio::test]
 async fn a_switch_ends_in_a_snapshot_that_is_already_true() {

@@ -50,7 +50,7 @@ impl Clock for SystemClock {
 
 /// The store, with each ended operation counted.
 pub(crate) struct CountedJournal {
-    pub(crate) store: Store,
+    pub(crate) store: Arc<Store>,
     pub(crate) metrics: Arc<Metrics>,
 }
 

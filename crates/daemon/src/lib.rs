@@ -8,6 +8,7 @@ mod paths;
 mod runtime_files;
 mod serve;
 mod settings_file;
+mod usage;
 mod watched_file;
 
 pub use catalog_file::{ensure_catalog, read_catalog_or_examples};

@@ -25,6 +25,7 @@ use crate::catalog_file::{self, ensure_catalog};
 use crate::paths::Paths;
 use crate::runtime_files::{DaemonFile, HomeLock, KeyFile, new_token, private_dir, remove};
 use crate::settings_file::read_settings;
+use crate::usage;
 
 /// Bounds of `llama-server`'s log in memory: records, and bytes of text.
 const LOG_BOUNDS: (usize, usize) = (5_000, 1 << 20);
@@ -101,18 +102,22 @@ async fn run(env: Environment, options: ServeOptions) -> Result<()> {
         version: version.clone(),
     };
     let engines = Engines::new(&engine_config, catalog_file::uses(in_force, Runtime::Docker));
+    let store = Arc::new(Store::open(&paths.database)?);
+    // Whoever serves requests records them here; it takes them from now on.
+    let (_request_ledger, ledger_writer) = corral_store::ledger(&paths.database);
     let ports = Ports {
         engine: Arc::new(engines.clone()),
         files: Arc::new(LocalModelFiles),
         contexts: Arc::new(SlotFiles::new(&engine_config)),
         traffic: Arc::new(NoTraffic),
-        journal: Arc::new(CountedJournal { store: Store::open(&paths.database)?, metrics: metrics.clone() }),
+        journal: Arc::new(CountedJournal { store, metrics: metrics.clone() }),
         notifier: Arc::new(LoggedNotices),
         endpoint_file: Arc::new(KeyFile::new(paths.clone())),
         clock: Arc::new(SystemClock::new()),
     };
     let config = ControllerConfig { version: version.clone(), catalog_path: paths.catalog.clone(), gateway: None };
     let (handle, controller) = Controller::new(config, ports, reading, fallback);
+    let ledger_writer = ledger_writer.start(usage::hooks(&handle))?;
     let token = new_token(&paths)?;
     DaemonFile { pid: std::process::id(), management, version: version.clone() }.write(&paths)?;
 
@@ -139,6 +144,8 @@ async fn run(env: Environment, options: ServeOptions) -> Result<()> {
     shut_down(&handle, actor, settings.on_quit, &mut signals).await;
     end.cancel();
     let api_end = api.await.map_err(|error| Error::new(Code::Internal, "the API ended badly").because(error))?;
+    // After everything that records.
+    usage::flush(ledger_writer).await;
     remove(&paths.daemon_file);
     remove(&paths.token);
     api_end

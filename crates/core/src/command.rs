@@ -231,7 +231,7 @@ impl ControllerHandle {
         self.ask(|reply| Command::Start { model, unless_busy: false, reply }).await?
     }
 
-    /// Asks for the model used last for the sake of a request, where none is loaded; an operation in progress goes first.
+    /// Asks for the model used last, for the sake of a request; an operation in progress goes first.
     pub async fn start_for_request(&self) -> Result<Accepted> {
         self.ask(|reply| Command::Start { model: None, unless_busy: true, reply }).await?
     }

@@ -1,0 +1,214 @@
+//! Carries out what was decided, one thing at a time.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use corral_core::catalog::Catalog;
+use corral_core::command::{Accepted, ControllerHandle, OperationResult};
+use corral_core::ports::Clock;
+use corral_core::snapshot::{OperationKind, OperationView, Snapshot, Step};
+use corral_core::{Code, Error, ModelId, OperationId, Result};
+use tokio::sync::{oneshot, watch};
+use tokio_util::sync::CancellationToken;
+
+use super::{Decision, Failures, View, decide};
+use crate::traffic::{Gate, shutting_down};
+
+/// How soon a controller that was busy is asked again where no snapshot tells that it is not any more: what a
+/// superseded operation left behind is in none.
+const ASK_AGAIN: Duration = Duration::from_millis(250);
+
+/// Switches, loads and unloads models for the sake of requests, until `shutdown` or the end of the controller. Then
+/// those that wait are refused.
+pub async fn schedule(gate: Gate, controller: ControllerHandle, clock: Arc<dyn Clock>, shutdown: CancellationToken) {
+    let mut scheduler = Scheduler {
+        seen: controller.snapshot(),
+        snapshots: controller.watch_snapshot(),
+        catalogs: controller.watch_catalog(),
+        gate: gate.clone(),
+        controller,
+        clock,
+        failures: Failures::default(),
+        pending: None,
+        asked: None,
+        overruled: Duration::ZERO,
+        ask_again: Duration::ZERO,
+    };
+    shutdown.run_until_cancelled(scheduler.run()).await;
+    gate.end(&shutting_down());
+}
+
+struct Scheduler {
+    gate: Gate,
+    controller: ControllerHandle,
+    clock: Arc<dyn Clock>,
+    snapshots: watch::Receiver<Arc<Snapshot>>,
+    catalogs: watch::Receiver<Arc<Catalog>>,
+    failures: Failures,
+    /// The operation that was asked for, until it ends.
+    pending: Option<Pending>,
+    /// The operation that was asked for last, ended or not.
+    asked: Option<OperationId>,
+    /// What was true at the last look.
+    seen: Arc<Snapshot>,
+    /// When a person last replaced an operation that was asked for here.
+    overruled: Duration,
+    /// When a controller that was busy is asked again.
+    ask_again: Duration,
+}
+
+/// An operation that was asked for.
+struct Pending {
+    goal: Goal,
+    operation: OperationView,
+    end: oneshot::Receiver<Result<OperationResult>>,
+}
+
+/// What was asked for.
+enum Goal {
+    Model(ModelId),
+    UsualModel,
+    NoModel,
+}
+
+impl Scheduler {
+    /// Returns once the controller is gone.
+    async fn run(&mut self) {
+        // Commands are answered once it is known what runs; before that, nothing may be refused for not being loaded.
+        let _ = self.controller.dry_run(String::new()).await;
+        loop {
+            match self.decide() {
+                Decision::Refuse(refusals) => self.gate.refuse(refusals),
+                Decision::Switch(model) => {
+                    let accepted = self.controller.switch_for_request(&model).await;
+                    self.asked(Goal::Model(model), accepted);
+                }
+                Decision::Start => {
+                    let accepted = self.controller.start_for_request().await;
+                    self.asked(Goal::UsualModel, accepted);
+                }
+                Decision::Unload(model) => {
+                    let accepted = self.controller.unload(model).await;
+                    self.asked(Goal::NoModel, accepted);
+                }
+                Decision::Wait(after) => {
+                    if self.wait(after).await.is_none() {
+                        return;
+                    }
+                }
+            }
+        }
+    }
+
+    fn decide(&mut self) -> Decision {
+        // The gate is closed and opened before the snapshot tells of it: looked at in this order, it is never behind.
+        let snapshot = self.snapshots.borrow().clone();
+        let gate = self.gate.look();
+        self.learn(&snapshot);
+        if let Some((open, _)) = &gate.open {
+            self.failures.forget(open);
+        }
+        let catalog = self.catalogs.borrow().clone();
+        let operation = snapshot.operation.as_ref();
+        let before = operation.filter(|operation| operation.step == Step::Rollback).and_then(|view| view.from.as_ref());
+        let coming = operation.and_then(|view| view.to.as_ref());
+        let asked = self.pending.as_ref().and_then(|pending| pending.operation.to.as_ref());
+        let busy = operation.is_some() || self.pending.is_some();
+        decide(&View {
+            now: self.clock.uptime(),
+            unsettled: !busy && gate.open.is_none() && snapshot.model.is_some(),
+            gate,
+            busy,
+            coming: before.into_iter().chain(coming).chain(asked).cloned().collect(),
+            overruled: self.overruled,
+            not_before: self.ask_again,
+            catalog: &catalog,
+            failures: &self.failures,
+        })
+    }
+
+    /// Notes what failed that was not asked for here, and what served and has ended for good.
+    fn learn(&mut self, snapshot: &Arc<Snapshot>) {
+        let before = std::mem::replace(&mut self.seen, snapshot.clone());
+        let Some(error) = snapshot.error.clone().filter(|_| snapshot.operation.is_none()) else { return };
+        let (model, usual) = match &before.operation {
+            Some(operation) if self.asked == Some(operation.id) => return,
+            // What is brought back, by this or by the next start, is the usual model.
+            Some(OperationView { to, kind, .. }) => {
+                (to, matches!(kind, OperationKind::Restart | OperationKind::Restore))
+            }
+            None => (&before.model, true),
+        };
+        let Some(model) = model.clone().filter(|model| snapshot.model.as_ref() != Some(model)) else { return };
+        let now = self.clock.uptime();
+        if usual {
+            self.failures.note(None, now, error.clone().into());
+        }
+        self.failures.note(Some(model), now, error.into());
+    }
+
+    fn asked(&mut self, goal: Goal, accepted: Result<Accepted>) {
+        match accepted {
+            Ok(Accepted { operation, end }) => {
+                self.asked = Some(operation.id);
+                self.pending = Some(Pending { goal, operation, end });
+            }
+            Err(error) => self.failed(goal, None, error),
+        }
+    }
+
+    fn ended(&mut self, result: Result<OperationResult>) {
+        let Some(Pending { goal, operation, .. }) = self.pending.take() else { return };
+        if let Err(error) = result {
+            self.failed(goal, operation.to, error);
+        }
+    }
+
+    fn failed(&mut self, goal: Goal, to: Option<ModelId>, error: Error) {
+        let now = self.clock.uptime();
+        match (error.code(), goal) {
+            (Code::Superseded, _) => self.overruled = now,
+            (Code::Busy | Code::AlreadyRunning, _) => self.ask_again = now + ASK_AGAIN,
+            // The controller has told people; the next request says whether it matters.
+            (_, Goal::NoModel) => {}
+            (_, Goal::Model(model)) => self.failures.note(Some(model), now, error),
+            (_, Goal::UsualModel) => {
+                if let Some(to) = to {
+                    self.failures.note(Some(to), now, error.clone());
+                }
+                self.failures.note(None, now, error);
+            }
+        }
+    }
+
+    /// Waits until something has happened, for so long at most. None once the controller is gone.
+    async fn wait(&mut self, after: Option<Duration>) -> Option<()> {
+        let Self { gate, clock, snapshots, catalogs, pending, .. } = self;
+        let due = async {
+            match after {
+                Some(after) => clock.sleep(after).await,
+                None => std::future::pending().await,
+            }
+        };
+        let end = async {
+            match pending {
+                Some(pending) => (&mut pending.end).await,
+                None => std::future::pending().await,
+            }
+        };
+        tokio::select! {
+            changed = snapshots.changed() => {
+                changed.ok()?;
+                self.ask_again = Duration::ZERO;
+            }
+            changed = catalogs.changed() => {
+                changed.ok()?;
+                self.failures.clear();
+            }
+            result = end => self.ended(result.unwrap_or_else(|_| Err(shutting_down()))),
+            () = gate.stirred() => {}
+            () = due => {}
+        }
+        Some(())
+    }
+}

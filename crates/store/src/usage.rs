@@ -128,8 +128,8 @@ fn by_day(reader: &Connection, span: &Span, zone: &TimeZone) -> rusqlite::Result
     }
     let mut days: HashMap<Date, Sums> = HashMap::new();
     for (bucket, sums) in quarters {
-        // No day begins within a bucket.
-        let Ok(at) = Timestamp::from_millisecond(bucket.saturating_mul(BUCKET_MS)) else { continue };
+        // No day begins within a bucket. The first bucket of all begins before time does.
+        let at = Timestamp::from_millisecond(bucket.saturating_mul(BUCKET_MS)).unwrap_or(Timestamp::MIN);
         days.entry(zone.to_datetime(at).date()).or_default().add(sums);
     }
     let mut days: Vec<_> = days.into_iter().collect();
@@ -149,3 +149,7 @@ fn row(key: String, sums: Sums) -> UsageRow {
         seconds: sums.duration_us as f64 / 1e6,
     }
 }
+
+#[cfg(test)]
+#[path = "usage_tests.rs"]
+mod tests;

@@ -5,6 +5,8 @@
 
 #![allow(clippy::print_stderr, reason = "it says what it is, where Corral keeps the log")]
 
+use std::cell::RefCell;
+use std::collections::HashMap;
 use std::io::{Error, Result};
 use std::process::ExitCode;
 use std::rc::Rc;
@@ -68,7 +70,8 @@ async fn serve(options: &Options) -> Result<()> {
     let listener = TcpListener::bind((options.host.as_str(), options.port)).await?;
     let address = listener.local_addr()?;
     eprintln!("fixed-answer: stands in for llama-server on {address}: no model, the same answer to everything");
-    let server = Rc::new(Server { pace: options.pace, model: options.model.clone() });
+    let server = Server { pace: options.pace, model: options.model.clone(), written: RefCell::default() };
+    let server = Rc::new(server);
     let connections = tokio::task::LocalSet::new();
     connections
         .run_until(async {
@@ -87,10 +90,12 @@ async fn serve(options: &Options) -> Result<()> {
 struct Server {
     pace: Duration,
     model: String,
+    /// Answers that were given before.
+    written: RefCell<HashMap<(Manner, u64), Rc<[u8]>>>,
 }
 
 /// In whose manner is asked.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 enum Manner {
     OpenAi,
     Anthropic,
@@ -125,7 +130,13 @@ impl Server {
                     let usage = asked["stream_options"]["include_usage"] == true;
                     self.stream(&mut wire, manner, tokens, usage).await?;
                 } else {
-                    wire.send(&sized("200 OK", JSON, &self.whole(manner, tokens))).await?;
+                    let answer = self
+                        .written
+                        .borrow_mut()
+                        .entry((manner, tokens))
+                        .or_insert_with(|| sized("200 OK", JSON, &self.whole(manner, tokens)).into())
+                        .clone();
+                    wire.send(&answer).await?;
                 }
             }
         }
@@ -134,13 +145,13 @@ impl Server {
 
     /// A stream, each token of which comes at its time, however late the one before it was.
     async fn stream(&self, wire: &mut Wire, manner: Manner, tokens: u64, usage: bool) -> Result<()> {
-        let [first, each, last] = self.events(manner, tokens, usage).map(|text| chunk(&text));
+        let [first, odd, even, last] = self.events(manner, tokens, usage).map(|text| chunk(&text));
         wire.send(format!("{STREAM}{first}").as_bytes()).await?;
         let mut due = Instant::now();
-        for _ in 0..tokens {
+        for number in 1..=tokens {
             due += self.pace;
             tokio::time::sleep_until(due).await;
-            wire.send(each.as_bytes()).await?;
+            wire.send(if number % 2 == 1 { &odd } else { &even }.as_bytes()).await?;
         }
         wire.send(format!("{last}0\r\n\r\n").as_bytes()).await
     }
@@ -164,8 +175,10 @@ impl Server {
         answer.to_string()
     }
 
-    /// What a stream begins with, its token, and what it ends with.
-    fn events(&self, manner: Manner, tokens: u64, with_usage: bool) -> [String; 3] {
+    /// What a stream begins with, its two tokens in turns, and what it ends with.
+    fn events(&self, manner: Manner, tokens: u64, with_usage: bool) -> [String; 4] {
+        // The same token again and again is what some proxies take for a model that has lost its way.
+        let texts = [TOKEN.to_owned(), format!("{TOKEN}s")];
         let data = |value: &Value| format!("data: {value}\n\n");
         match manner {
             Manner::OpenAi => {
@@ -185,9 +198,11 @@ impl Server {
                     last["usage"] = usage(tokens);
                 }
                 last["timings"] = timings(tokens);
+                let [odd, even] = texts.map(|text| data(&choice(json!({ "content": text }), Value::Null)));
                 [
                     data(&choice(json!({ "role": "assistant", "content": null }), Value::Null)),
-                    data(&choice(json!({ "content": TOKEN }), Value::Null)),
+                    odd,
+                    even,
                     end + &data(&last) + "data: [DONE]\n\n",
                 ]
             }
@@ -201,11 +216,15 @@ impl Server {
                 });
                 let block = json!({ "type": "text", "text": "" });
                 let why = json!({ "stop_reason": "max_tokens", "stop_sequence": null });
-                let token = json!({ "type": "text_delta", "text": TOKEN });
+                let [odd, even] = texts.map(|text| {
+                    let delta = json!({ "type": "text_delta", "text": text });
+                    event(json!({ "type": "content_block_delta", "index": 0, "delta": delta }))
+                });
                 [
                     event(json!({ "type": "message_start", "message": message }))
                         + &event(json!({ "type": "content_block_start", "index": 0, "content_block": block })),
-                    event(json!({ "type": "content_block_delta", "index": 0, "delta": token })),
+                    odd,
+                    even,
                     event(json!({ "type": "content_block_stop", "index": 0 }))
                         + &event(
                             json!({ "type": "message_delta", "delta": why, "usage": { "output_tokens": tokens } }),

@@ -78,7 +78,7 @@ impl Hop {
         Self::start(command, address, version(Command::new(&program).arg("-v")), folder)
     }
 
-    /// `LiteLLM`'s proxy as it comes, without the network: one worker, no database.
+    /// `LiteLLM`'s proxy as it comes, on loopback alone: one worker, no database, no key to check.
     pub(crate) fn litellm(backend: SocketAddr) -> Self {
         let program = program("CORRAL_BENCH_LITELLM");
         let folder = tempfile::tempdir().expect("a folder");
@@ -95,6 +95,7 @@ impl Hop {
             command.env_clear().env("HOME", folder.path()).current_dir(folder.path());
             command.envs(parts::variable("PATH").map(|path| ("PATH", path)));
             command.env("LITELLM_LOCAL_MODEL_COST_MAP", "True").env("LITELLM_LOG", "ERROR");
+            command.env("LITELLM_DANGEROUSLY_PERMIT_WEAK_OR_UNSET_MASTER_KEY", "true");
             command
         };
         let mut serve = command();
@@ -118,8 +119,11 @@ impl Hop {
         hop
     }
 
+    /// The end of what it has printed, which is where it says why it ended.
     fn said(&self) -> String {
-        ["log", "error.log"].map(|name| fs::read_to_string(self.folder.path().join(name)).unwrap_or_default()).concat()
+        let logs =
+            ["error.log", "log"].map(|name| fs::read(self.folder.path().join(name)).unwrap_or_default()).concat();
+        String::from_utf8_lossy(&logs[logs.len().saturating_sub(2000)..]).into_owned()
     }
 
     /// Resident memory in MB, that of its workers included.

@@ -298,14 +298,17 @@ impl Pass {
         self.held
     }
 
-    /// Returns once the request is to be cut, and why. Can be dropped and called again.
-    pub(crate) async fn cut(&self) -> Error {
-        loop {
-            let told = self.cut.told.notified();
-            if let Some(why) = self.cut.why.get() {
-                return why.clone();
+    /// Returns once the request is to be cut, and why. Can be dropped and called again; outlives the pass.
+    pub(crate) fn cut(&self) -> impl Future<Output = Error> + Send + use<> {
+        let cut = self.cut.clone();
+        async move {
+            loop {
+                let told = cut.told.notified();
+                if let Some(why) = cut.why.get() {
+                    return why.clone();
+                }
+                told.await;
             }
-            told.await;
         }
     }
 
@@ -360,3 +363,6 @@ fn queue_full(waiting: usize) -> Error {
 pub(crate) fn shutting_down() -> Error {
     Error::new(Code::ShuttingDown, "Corral is shutting down").hint("ask again once it runs: `corral serve`")
 }
+
+#[cfg(test)]
+mod tests;

@@ -7,6 +7,7 @@ use std::time::Duration;
 use corral_core::ports::{Endpoint, Instance, Route};
 use corral_core::{InstanceId, ModelId};
 use http::HeaderValue;
+use http::uri::Authority;
 use jiff::Timestamp;
 
 use super::Ask;
@@ -19,7 +20,7 @@ pub(crate) struct Upstream {
     /// Which server.
     pub(crate) instance: InstanceId,
     /// Where it answers, for instance `127.0.0.1:41234`.
-    pub(crate) authority: String,
+    pub(crate) authority: Authority,
     /// `Bearer` and its key; marked sensitive.
     pub(crate) authorization: HeaderValue,
     /// Conversations were brought back into it, whose first answer is yet to come.
@@ -28,6 +29,8 @@ pub(crate) struct Upstream {
     pub(crate) generation: u64,
     /// Its first answer since it was loaded has been reported; shared by all openings to the same run of the server.
     pub(crate) first: Arc<AtomicBool>,
+    /// So has the first one that continued a conversation of before; shared likewise.
+    pub(crate) continued: Arc<AtomicBool>,
     started_at: Timestamp,
     /// By [`Clock::uptime`](corral_core::ports::Clock::uptime).
     pub(super) opened_at: Duration,
@@ -39,15 +42,30 @@ impl Upstream {
         let Instance { id, model, api_key, .. } = instance;
         let Endpoint { url, started_at } = endpoint;
         let same = last.filter(|last| last.instance == id && last.started_at == started_at);
-        let first = same.map_or_else(Arc::default, |last| last.first.clone());
-        let authority = url.strip_prefix("http://").unwrap_or(&url).trim_end_matches('/').to_owned();
+        let (first, continued) = same.map(|last| (last.first.clone(), last.continued.clone())).unwrap_or_default();
+        let authority = Authority::try_from(url.strip_prefix("http://").unwrap_or(&url).trim_end_matches('/'));
+        let authority = authority.unwrap_or_else(|_| {
+            tracing::error!(instance = %id, url, "the server's address is none");
+            Authority::from_static("127.0.0.1:9")
+        });
         let bearer = HeaderValue::try_from(format!("Bearer {}", api_key.expose()));
         let mut authorization = bearer.unwrap_or_else(|_| {
             tracing::error!(instance = %id, "the server's key does not fit into a header");
             HeaderValue::from_static("Bearer")
         });
         authorization.set_sensitive(true);
-        Self { model, instance: id, authority, authorization, restored, generation, first, started_at, opened_at }
+        Self {
+            model,
+            instance: id,
+            authority,
+            authorization,
+            restored,
+            generation,
+            first,
+            continued,
+            started_at,
+            opened_at,
+        }
     }
 
     pub(super) fn serves(&self, ask: &Ask) -> bool {

@@ -1,6 +1,6 @@
 //! Everything about a new container that can be done while another one serves.
 
-use std::os::unix::fs::{DirBuilderExt, PermissionsExt};
+use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
@@ -21,6 +21,7 @@ use super::request::{self, Placement, create_request};
 use super::shared::Shared;
 use super::{ended, pull};
 use crate::errors::{self, superseded};
+use crate::slot_files::folder::{self, Writer};
 use crate::{progress, random};
 
 /// How long a server may take to read its arguments.
@@ -88,17 +89,10 @@ fn place(
     let own = (rustix::process::getuid().as_raw(), rustix::process::getgid().as_raw());
     let readable = files.binds.iter().all(|bind| readable_by_all(spec, &bind.source, bind.target == MODELS));
     let user = request::user(image_user, facts.rootless, own, readable);
-    let slots_dir = &config.slots_dir;
-    std::fs::DirBuilder::new()
-        .recursive(true)
-        .mode(0o700)
-        .create(slots_dir)
-        .map_err(|error| errors::unusable("cannot make", slots_dir, error))?;
-    if own.0 == 0 && !facts.rootless {
-        // Root's containers run as different users, which share the folder.
-        let open = std::fs::Permissions::from_mode(0o777);
-        std::fs::set_permissions(slots_dir, open).map_err(|error| errors::unusable("cannot make", slots_dir, error))?;
-    }
+    // Root's containers run as different users.
+    let writer = if own.0 == 0 && !facts.rootless { Writer::Container } else { Writer::Own };
+    let unmade = |error| errors::unusable("cannot make", &folder::of(&config.slots_dir, &spec.model), error);
+    let slots_dir = folder::make(&config.slots_dir, &spec.model, writer).map_err(unmade)?;
     if let Some(gate) = &gate {
         gate::make(gate).map_err(|error| errors::unusable("cannot make the pipe", gate, error))?;
     }
@@ -107,8 +101,7 @@ fn place(
         version: config.version.clone(),
         api_key,
         files,
-        slots_dir: std::fs::canonicalize(slots_dir)
-            .map_err(|error| errors::unusable("cannot make", slots_dir, error))?,
+        slots_dir: std::fs::canonicalize(slots_dir).map_err(unmade)?,
         gate: gate.map(|gate| std::fs::canonicalize(&gate).unwrap_or(gate)),
         user: user.map(|(uid, gid)| format!("{uid}:{gid}")),
         gpu: gpu::access(gpu::gpu_kind(&spec.image), &spec.gpu, &Nodes::find())?,

@@ -29,6 +29,7 @@ use crate::environment::EngineConfig;
 use crate::errors::{self, superseded};
 use crate::health::Probe;
 use crate::load::{self, Loaded};
+use crate::slot_files::folder::{self, Writer};
 use crate::{progress, random};
 
 mod binary;
@@ -176,13 +177,14 @@ impl Shared {
         let program = binary::find(&spec.binary, &self.config.env)?;
         let id = random::hex::<8>()?;
         let api_key = random::hex::<32>()?;
-        for folder in [&self.config.slots_dir, &self.config.state_dir] {
-            fs::create_dir_all(folder).map_err(|error| errors::unusable("cannot make", folder, error))?;
-        }
+        let (state_dir, slots_dir) = (&self.config.state_dir, &self.config.slots_dir);
+        fs::create_dir_all(state_dir).map_err(|error| errors::unusable("cannot make", state_dir, error))?;
+        let slots_dir = folder::make(slots_dir, &spec.model, Writer::Own)
+            .map_err(|error| errors::unusable("cannot make", &folder::of(slots_dir, &spec.model), error))?;
         let paths = ServerPaths {
             model: spec.file.to_string_lossy().into_owned(),
             mmproj: spec.mmproj.as_ref().map(|path| path.to_string_lossy().into_owned()),
-            slots_dir: Some(self.config.slots_dir.to_string_lossy().into_owned()),
+            slots_dir: Some(slots_dir.to_string_lossy().into_owned()),
         };
         let listen = Listen { host: "127.0.0.1".to_owned(), port: 0 };
         Ok(Record {

@@ -212,3 +212,10 @@ impl Scheduler {
         Some(())
     }
 }
+
+#[cfg(test)]
+mod lasting_tests;
+#[cfg(test)]
+mod switching_tests;
+#[cfg(test)]
+mod world;

@@ -1,0 +1,288 @@
+//! What failed, what ended by itself, what nobody uses, and the end of it all.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicIsize, AtomicUsize, Ordering};
+use std::time::Duration;
+
+use async_trait::async_trait;
+use corral_core::catalog::Catalog;
+use corral_core::controller::{Controller, ControllerConfig};
+use corral_core::ports::Clock;
+use corral_core::snapshot::{OperationKind, Phase};
+use corral_core::{Code, Error, OperationId, Result, Secret};
+use corral_testkit::fakes::{CountingClock, FakeEngine, Memory, Verb, ports};
+use jiff::Timestamp;
+use tokio_util::sync::CancellationToken;
+
+use super::world::{LIMITS, World, admitted, ask, out_of_memory, pass_time, read, refused, settle};
+use crate::traffic::Gate;
+
+const SECOND: Duration = Duration::from_secs(1);
+
+#[tokio::test(start_paused = true)]
+async fn a_load_that_fails_answers_those_that_wait_for_it_and_no_others() {
+    let world = World::new("");
+    world.engine.fail(Verb::AwaitReady, "b", out_of_memory());
+    world.load("a").await;
+    for (label, model) in [("1", "b"), ("2", "c"), ("3", "b")] {
+        world.request(label, model);
+    }
+    let first = world.asks("b");
+    pass_time(10 * SECOND).await;
+    assert_eq!(world.answered(), ["1 out_of_memory", "3 out_of_memory"]);
+    let error = refused(first).await.body();
+    assert_eq!(error.message, "the GPU's memory ran out; `a` serves again");
+    assert_eq!(error.hint.as_deref(), Some("a smaller `ctx`"));
+    assert_eq!((world.loaded().as_deref(), world.gate.counts()), (Some("a"), (0, 1)));
+    pass_time(10 * SECOND).await;
+    assert_eq!(world.answered(), ["2 c"]);
+    // It is left alone for 30 s, and answered at once.
+    assert_eq!(refused(world.asks("b")).await.body(), error);
+    pass_time(19 * SECOND).await;
+    assert_eq!(refused(world.asks("b")).await.body(), error);
+    assert_eq!(world.starts(), ["a", "b", "a", "c"]);
+    pass_time(SECOND).await;
+    assert_eq!(refused(world.asks("b")).await.body().message, "the GPU's memory ran out; `c` serves again");
+    assert_eq!(world.starts()[4..], ["b", "c"]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_changed_catalog_ends_the_time_out() {
+    let world = World::new("min_stay = \"1s\"");
+    world.engine.fail(Verb::Check, "b", out_of_memory());
+    world.request("1", "b");
+    settle().await;
+    world.request("2", "b");
+    settle().await;
+    assert_eq!((world.answered().len(), world.starts().len()), (2, 0));
+    let tried = |world: &World| world.engine.calls().iter().filter(|call| *call == "check b").count();
+    assert_eq!(tried(&world), 1);
+    world.controller.catalog_read(read("min_stay = \"2s\"")).await.expect("taken");
+    settle().await;
+    world.request("3", "b");
+    settle().await;
+    assert_eq!((tried(&world), world.answered()), (2, vec!["3 out_of_memory".to_owned()]));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_person_who_loads_the_model_ends_the_time_out() {
+    let world = World::new("min_stay = \"1s\"");
+    world.engine.set_unavailable(Some(Error::new(Code::EngineUnavailable, "no engine")));
+    assert_eq!(refused(world.asks("b")).await.code(), Code::EngineUnavailable);
+    world.engine.set_unavailable(None);
+    assert_eq!(refused(world.asks("b")).await.code(), Code::EngineUnavailable);
+    world.load("b").await;
+    world.load("a").await;
+    world.request("1", "b");
+    pass_time(SECOND).await;
+    assert_eq!(world.answered(), ["1 b"]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_person_s_failure_answers_those_that_wait_for_it_too() {
+    let world = World::new("auto_switch = \"never\"");
+    world.load("a").await;
+    world.engine.hold(Verb::AwaitReady);
+    world.engine.fail(Verb::AwaitReady, "b", out_of_memory());
+    let person = world.controller.switch("b".into(), false).await.expect("accepted");
+    let waits = world.asks("b");
+    settle().await;
+    assert!(!waits.is_finished());
+    world.engine.release(Verb::AwaitReady);
+    person.end.await.expect("answered").expect_err("it fails");
+    assert_eq!(refused(waits).await.code(), Code::OutOfMemory, "it may not switch, but it was told to wait");
+    assert_eq!(world.starts(), ["a", "b", "a"], "it was not tried again");
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_usual_model_is_loaded_for_whoever_takes_any() {
+    let world = World::new("");
+    world.load("b").await;
+    world.controller.stop(false).await.expect("accepted").end.await.expect("answered").expect("it stops");
+    world.engine.fail(Verb::Prepare, "b", out_of_memory());
+    assert_eq!(refused(world.asks("*")).await.code(), Code::OutOfMemory);
+    let tries = world.engine.calls().len();
+    for model in ["*", "b"] {
+        assert_eq!(refused(world.asks(model)).await.code(), Code::OutOfMemory);
+    }
+    assert_eq!(world.engine.calls().len(), tries, "it is left alone for 30 s");
+    assert_eq!(world.snapshot().phase, Phase::Failed);
+    assert_eq!(admitted(world.asks("c")).await.upstream().model.as_str(), "c");
+    assert_eq!(admitted(world.asks("*")).await.upstream().model.as_str(), "c");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_catalog_without_models_says_so() {
+    let world = World::new("");
+    let mut reading = read("");
+    reading.catalog.as_mut().expect("a catalog").models.clear();
+    world.controller.catalog_read(reading).await.expect("taken");
+    settle().await;
+    assert_eq!(refused(world.asks("*")).await.code(), Code::CatalogInvalid);
+    assert_eq!(refused(world.asks("a")).await.code(), Code::UnknownModel);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_server_that_ends_by_itself_lets_requests_wait_until_it_is_back() {
+    let world = World::new("auto_switch = \"never\"");
+    world.load("a").await;
+    let before = world.gate.try_admit(&ask("a")).expect("let in");
+    world.engine.hold(Verb::AwaitReady);
+    world.engine.crash(Error::new(Code::ServerExited, "a segmentation fault"));
+    settle().await;
+    for (label, model) in [("1", "a"), ("2", "*")] {
+        world.request(label, model);
+    }
+    pass_time(SECOND).await;
+    let operation = world.snapshot().operation.clone().expect("it is started again");
+    assert_eq!((operation.kind, world.gate.counts()), (OperationKind::Restart, (1, 2)));
+    world.engine.release(Verb::AwaitReady);
+    settle().await;
+    assert_eq!((world.answered(), world.starts()), (vec!["1 a".into(), "2 a".into()], vec!["a".into(), "a".into()]));
+    let after = world.gate.try_admit(&ask("a")).expect("let in");
+    assert_ne!(before.upstream().instance, after.upstream().instance);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_server_that_keeps_ending_is_left_alone_for_a_while() {
+    let world = World::new("");
+    world.load("a").await;
+    for _ in 0..5 {
+        pass_time(20 * SECOND).await;
+        assert_eq!(world.loaded().as_deref(), Some("a"));
+        world.engine.crash(out_of_memory());
+    }
+    settle().await;
+    assert_eq!((world.snapshot().phase, world.starts().len()), (Phase::Failed, 5));
+    for model in ["a", "*"] {
+        let error = refused(world.asks(model)).await;
+        assert!(error.to_string().contains("so it is not started again"), "{error}");
+    }
+    assert_eq!(world.starts().len(), 5);
+    pass_time(30 * SECOND).await;
+    assert_eq!(admitted(world.asks("*")).await.upstream().model.as_str(), "a");
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_nobody_uses_is_unloaded_and_loaded_again_for_the_next_request() {
+    let world = World::new("");
+    world.load("idle").await;
+    let pass = world.gate.try_admit(&ask("*")).expect("let in");
+    pass_time(300 * SECOND).await;
+    assert_eq!(world.loaded().as_deref(), Some("idle"), "it is in use");
+    drop(pass);
+    pass_time(30 * SECOND).await;
+    drop(world.gate.try_admit(&ask("idle")).expect("let in"));
+    pass_time(59 * SECOND).await;
+    assert_eq!(world.loaded().as_deref(), Some("idle"), "it was used 59 s ago");
+    pass_time(SECOND).await;
+    settle().await;
+    assert_eq!((world.snapshot().phase, world.gate.counts()), (Phase::Stopped, (0, 0)));
+    let kinds: Vec<_> = world.memory.finished().iter().map(|ended| ended.operation.kind).collect();
+    assert_eq!(kinds, [OperationKind::Switch, OperationKind::Unload]);
+    pass_time(3600 * SECOND).await;
+    assert_eq!(world.starts().len(), 1);
+    assert_eq!(admitted(world.asks("*")).await.upstream().model.as_str(), "idle");
+    assert_eq!(world.starts(), ["idle", "idle"]);
+    pass_time(59 * SECOND).await;
+    assert_eq!(world.loaded().as_deref(), Some("idle"));
+    pass_time(2 * SECOND).await;
+    assert_eq!(world.loaded(), None);
+}
+
+#[tokio::test(start_paused = true)]
+async fn those_that_wait_are_told_when_it_ends() {
+    for by_token in [true, false] {
+        let world = World::new("");
+        world.load("a").await;
+        let waits = world.asks("b");
+        settle().await;
+        if by_token {
+            world.shutdown.cancel();
+        } else {
+            world.controller.shut_down(true).await.expect("it ends");
+        }
+        world.scheduler.await.expect("it ends");
+        assert_eq!(refused(waits).await.code(), Code::ShuttingDown);
+        let late = world.gate.admit(&ask("c"), &LIMITS).await.expect_err("refused");
+        assert_eq!((late.code(), world.gate.counts()), (Code::ShuttingDown, (0, 0)));
+        assert!(world.gate.try_admit(&ask("a")).is_some(), "what is left running goes on");
+    }
+}
+
+/// Counts who sleeps, and how often somebody has begun to.
+struct Sleepers {
+    clock: CountingClock,
+    asleep: AtomicIsize,
+    begun: AtomicUsize,
+}
+
+struct Asleep<'a>(&'a AtomicIsize);
+
+impl Drop for Asleep<'_> {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Ordering::SeqCst);
+    }
+}
+
+#[async_trait]
+impl Clock for Sleepers {
+    fn now(&self) -> Timestamp {
+        self.clock.now()
+    }
+
+    async fn sleep(&self, duration: Duration) {
+        self.begun.fetch_add(1, Ordering::SeqCst);
+        self.asleep.fetch_add(1, Ordering::SeqCst);
+        let _asleep = Asleep(&self.asleep);
+        self.clock.sleep(duration).await;
+    }
+
+    fn uptime(&self) -> Duration {
+        self.clock.uptime()
+    }
+
+    fn operation_id(&self) -> OperationId {
+        self.clock.operation_id()
+    }
+
+    fn secret(&self) -> Result<Secret> {
+        self.clock.secret()
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn there_is_one_timer_where_something_is_due_and_none_elsewhere() {
+    let sleepers =
+        Arc::new(Sleepers { clock: CountingClock::default(), asleep: AtomicIsize::new(0), begun: AtomicUsize::new(0) });
+    let gate = Gate::new(sleepers.clone());
+    let mut ports = ports(&Arc::<FakeEngine>::default(), &Arc::<Memory>::default());
+    ports.traffic = Arc::new(gate.clone());
+    let config = ControllerConfig { version: "1".into(), catalog_path: "models.toml".into(), gateway: None };
+    let (controller, actor) = Controller::new(config, ports, read(""), Catalog::default());
+    tokio::spawn(actor.run());
+    tokio::spawn(super::schedule(gate.clone(), controller.clone(), sleepers.clone(), CancellationToken::new()));
+    let load = async |model: &str| {
+        let accepted = controller.switch(model.to_owned(), false).await.expect("accepted");
+        accepted.end.await.expect("answered").expect("it loads");
+        settle().await;
+    };
+    let counts = || (sleepers.asleep.load(Ordering::SeqCst), sleepers.begun.swap(0, Ordering::SeqCst));
+    load("a").await;
+    for _ in 0..1000 {
+        drop(gate.try_admit(&ask("a")).expect("let in"));
+        tokio::task::yield_now().await;
+    }
+    pass_time(3600 * SECOND).await;
+    assert_eq!(counts(), (0, 0), "nothing is ever due");
+    load("idle").await;
+    assert_eq!(counts().0, 1, "when it is to be unloaded");
+    for _ in 0..1000 {
+        drop(gate.try_admit(&ask("idle")).expect("let in"));
+        pass_time(SECOND / 10).await;
+    }
+    // 100 s of requests: the timer went off once, and was set anew.
+    assert_eq!(counts(), (1, 1));
+    load("a").await;
+    assert_eq!(counts().0, 0);
+}

@@ -91,8 +91,11 @@ struct Server {
     pace: Duration,
     model: String,
     /// Answers that were given before.
-    written: RefCell<HashMap<(Manner, u64), Rc<[u8]>>>,
+    written: RefCell<HashMap<Asked, Rc<[u8]>>>,
 }
+
+/// What an answer depends on: the manner, and how many tokens.
+type Asked = (Manner, u64);
 
 /// In whose manner is asked.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]

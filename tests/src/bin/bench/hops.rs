@@ -4,7 +4,10 @@ use std::fs::{self, File};
 use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
+use std::time::Instant;
 
+use corral_tests::daemon::END_BOUND;
+use corral_tests::wait::INTERVAL;
 use corral_tests::{Daemon, Models, PATIENCE, parts, process, until};
 use rustix::process::Signal;
 use tempfile::TempDir;
@@ -139,6 +142,11 @@ impl Drop for Hop {
     fn drop(&mut self) {
         if self.child.try_wait().is_ok_and(|ended| ended.is_none()) {
             process::signal(self.child.id(), Signal::TERM);
+            let deadline = Instant::now() + END_BOUND;
+            while self.child.try_wait().is_ok_and(|ended| ended.is_none()) && Instant::now() < deadline {
+                std::thread::park_timeout(INTERVAL);
+            }
+            let _ = self.child.kill();
             let _ = self.child.wait();
         }
     }

@@ -2,6 +2,8 @@
 //! answers and counts their tokens.
 
 #[cfg_attr(not(test), expect(dead_code, reason = "the proxy is about to use it"))]
+mod answer;
+#[cfg_attr(not(test), expect(dead_code, reason = "the proxy is about to use it"))]
 mod failure;
 #[cfg_attr(not(test), expect(dead_code, reason = "the proxy is about to use it"))]
 mod peek;

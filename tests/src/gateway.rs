@@ -1,7 +1,7 @@
 //! A client of the gateway, which notes all that a client can see of an answer.
 
-use std::io::{ErrorKind, Result};
-use std::net::SocketAddr;
+use std::io::{ErrorKind, Read, Result, Write};
+use std::net::{SocketAddr, TcpStream};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
@@ -26,8 +26,13 @@ impl Client {
     #[track_caller]
     pub fn of(status: &Snapshot) -> Self {
         let url = status.gateway.as_deref().expect("a gateway serves");
+        Self { token: None, ..Self::at(url, "") }
+    }
+
+    /// For a server of inference itself, with its key.
+    pub fn at(url: &str, key: &str) -> Self {
         let address = url.strip_prefix("http://").and_then(|address| address.parse().ok());
-        Self { address: address.unwrap_or_else(|| panic!("an address: {url}")), token: None }
+        Self { address: address.unwrap_or_else(|| panic!("an address: {url}")), token: Some(key.to_owned()) }
     }
 
     /// The same with a session's token.
@@ -80,6 +85,20 @@ impl Client {
         [format!("{head}\r\n").as_bytes(), body].concat()
     }
 
+    /// Sends bytes as they are, and reads all that comes back until the gateway closes the connection.
+    pub fn raw(&self, bytes: &[u8]) -> Raw {
+        let socket = TcpStream::connect(self.address).expect("a connection");
+        socket.set_read_timeout(Some(PATIENCE)).expect("a timeout");
+        let mut came = Vec::new();
+        std::thread::scope(|scope| {
+            // It may have had enough before all is sent, and says so all the same.
+            scope.spawn(|| drop((&socket).write_all(bytes)));
+            // What was read before a reset counts.
+            let _ = (&socket).read_to_end(&mut came);
+        });
+        Raw { text: String::from_utf8_lossy(&came).into_owned() }
+    }
+
     async fn watched(&self, question: &Question, note: impl FnMut(&Seen)) -> Seen {
         let began = Instant::now();
         let mut seen = Seen::default();
@@ -120,6 +139,38 @@ impl Client {
             note(seen);
         }
         if rest.is_empty() { Ok(()) } else { Err(ErrorKind::UnexpectedEof.into()) }
+    }
+}
+
+/// What came back on a connection.
+#[derive(Debug, Clone)]
+pub struct Raw {
+    /// All of it.
+    pub text: String,
+}
+
+impl Raw {
+    /// The first answer's status; 0 where none came.
+    pub fn status(&self) -> u16 {
+        self.text.split(' ').nth(1).and_then(|status| status.parse().ok()).unwrap_or_default()
+    }
+
+    /// The first answer's body.
+    pub fn body(&self) -> Value {
+        let body = self.text.split_once("\r\n\r\n").map(|(_, body)| body).unwrap_or_default();
+        serde_json::from_str(body).unwrap_or_default()
+    }
+
+    /// Number of answers.
+    pub fn answers(&self) -> usize {
+        self.text.matches("HTTP/1.1 ").count()
+    }
+
+    /// The message of a refusal with this status, in the manner of this protocol.
+    #[track_caller]
+    pub fn refused(&self, manner: Manner, status: u16) -> String {
+        assert_eq!((self.status(), self.answers()), (status, 1), "{}", self.text);
+        manner.error_message(&self.body())
     }
 }
 

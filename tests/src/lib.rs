@@ -18,6 +18,7 @@ pub mod process;
 pub mod question;
 pub mod random;
 pub mod registry;
+pub mod small_disk;
 pub mod wait;
 
 pub use api::{Answer, Api};

@@ -1,21 +1,26 @@
 #!/usr/bin/env bash
 # Builds and runs Corral, with the user's catalog or an embedded default that needs no Docker, GPU or download:
-#   scripts/run.sh [--once] [--management ADDRESS:PORT]
+#   scripts/run.sh [--once] [--gateway ADDRESS:PORT] [--management ADDRESS:PORT]
 # A catalog that is the unedited example counts as none: its models are nobody's yet.
-# --once ends after the model has answered; --management is for the embedded default, at its first run.
+# --once ends after the model has answered; the addresses are for the embedded default, at its first run.
 # shellcheck source=scripts/lib.sh
 source "$(dirname "${BASH_SOURCE[0]}")/lib.sh"
 
 once=
+gateway=127.0.0.1:8080
 management=127.0.0.1:8081
 while (($#)); do
   case "$1" in
     --once) once=1 ;;
+    --gateway)
+      shift
+      gateway="${1:-}"
+      ;;
     --management)
       shift
       management="${1:-}"
       ;;
-    *) die "unknown argument '$1'" "run.sh takes --once and --management ADDRESS:PORT" "see the head of $0" ;;
+    *) die "unknown argument '$1'" "run.sh takes --once, --gateway and --management" "see the head of $0" ;;
   esac
   shift
 done
@@ -65,6 +70,7 @@ $made_here
 schema = 1
 
 [server]
+gateway    = "$gateway"
 management = "$management"
 
 [engine]
@@ -73,7 +79,7 @@ binary     = $(jq -n --arg path "$CORRAL_CACHE/llama-server" '$path')
 models_dir = $(jq -n --arg path "$home/data/models" '$path')
 
 [defaults]
-ctx = 4096
+ctx = 65536
 
 [models.tiny]
 name = "Tiny"
@@ -85,37 +91,29 @@ file = "tiny-2.gguf"
 TOML
 }
 
-# The engine's key as a header line for curl's standard input: arguments can be read by every user.
-key_header() {
-  printf 'Authorization: Bearer %s\n' "$(<"$1")"
-}
-
-# Asks the model that runs one question, and prints where everything is.
+# Asks a model that is not loaded one question: the gateway loads it. Prints where everything is.
 prove() {
-  local status url key_file answer
-  "$corral" start tiny
-  status="$("$corral" status --json)"
-  url="$(jq -r '.engine.url // empty' <<<"$status")"
-  key_file="$(jq -r '.engine.key_file // empty' <<<"$status")"
-  [[ -n "$url" && -n "$key_file" ]] ||
-    die "the model runs nowhere" "corral status says: $status" "read its output above, and 'corral logs'"
+  local gateway answer
+  gateway="$("$corral" status --json | jq -r '.gateway // empty')"
+  [[ -n "$gateway" ]] || die "there is no gateway" "corral status names none" "read its output above"
   # Noise may hold anything, so it is shown quoted.
-  answer="$(key_header "$key_file" | curl -sS --fail-with-body --max-time 60 -H @- -H 'Content-Type: application/json' \
-    -d '{"messages":[{"role":"user","content":"Who are you?"}],"max_tokens":16}' "$url/v1/chat/completions")" ||
-    die "the model does not answer" "$answer" "read 'corral logs'"
+  answer="$(curl -sS --fail-with-body --max-time 60 -H 'Content-Type: application/json' \
+    -d '{"model":"tiny","messages":[{"role":"user","content":"Who are you?"}],"max_tokens":16}' \
+    "$gateway/v1/chat/completions")" || die "the model does not answer" "$answer" "read 'corral logs'"
   answer="$(jq -ac '.choices[0].message.content' <<<"$answer")"
   printf '\nThe model tiny answers: %s\n' "$answer"
   # What ends at once cannot be asked.
   [[ -z "$once" ]] || return 0
   cat <<TEXT
 
+  models      $gateway  (OpenAI's and Anthropic's protocols)
   management  http://$management  (token in $CORRAL_HOME/run/token)
-  model       $url  (key in $key_file)
   catalog     $CORRAL_HOME/config/models.toml
 
-  ask     curl -sS -H @<(sed 's/^/Authorization: Bearer /' '$key_file') \\
-            $url/v1/chat/completions -d '{"messages":[{"role":"user","content":"hello"}]}'
-  switch  CORRAL_HOME='$CORRAL_HOME' $corral switch tiny-2
+  ask     curl -sS $gateway/v1/chat/completions \\
+            -d '{"model":"tiny","messages":[{"role":"user","content":"hello"}]}'
+  switch  ask for "model":"tiny-2", or  CORRAL_HOME='$CORRAL_HOME' $corral switch tiny-2
+  usage   CORRAL_HOME='$CORRAL_HOME' $corral usage
   stop    ^C here
 TEXT
 }

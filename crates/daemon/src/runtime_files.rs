@@ -21,6 +21,8 @@ pub struct DaemonFile {
     pub pid: u32,
     /// Where its management API listens.
     pub management: SocketAddr,
+    /// Where its inference gateway listens.
+    pub gateway: SocketAddr,
     /// Its version.
     pub version: String,
 }

@@ -9,11 +9,12 @@ use corral_core::command::ControllerHandle;
 use corral_core::controller::{Controller, ControllerConfig};
 use corral_core::launch::Runtime;
 use corral_core::log::LogBuffer;
-use corral_core::ports::{NoTraffic, Ports};
+use corral_core::ports::Ports;
 use corral_core::settings::OnQuit;
 use corral_core::{Code, Error, Result};
 use corral_engine::files::LocalModelFiles;
 use corral_engine::{EngineConfig, Engines, Environment, SlotFiles};
+use corral_gateway::{Gate, GatewayPorts};
 use corral_store::Store;
 use tokio::net::TcpListener;
 use tokio::signal::unix::{Signal, SignalKind, signal};
@@ -45,6 +46,8 @@ pub struct ServeOptions {
 pub struct Serving {
     /// The management API.
     pub management: SocketAddr,
+    /// The inference gateway.
+    pub gateway: SocketAddr,
     /// Its files.
     pub paths: Paths,
 }
@@ -85,9 +88,8 @@ async fn run(env: Environment, options: ServeOptions) -> Result<()> {
     let fallback = corral_core::catalog::Catalog::default();
     let in_force = reading.catalog.as_ref().unwrap_or(&fallback);
     let server = in_force.server.clone();
-    let listener = bind(server.management, &paths).await?;
-    let management =
-        listener.local_addr().map_err(|e| Error::new(Code::Io, "the management port has no address").because(e))?;
+    let (listener, management) = bind("management", server.management, &paths).await?;
+    let (inference_listener, gateway) = bind("gateway", server.gateway, &paths).await?;
 
     let version = env!("CARGO_PKG_VERSION").to_owned();
     let logs = Arc::new(LogBuffer::new(LOG_BOUNDS.0, LOG_BOUNDS.1));
@@ -104,29 +106,37 @@ async fn run(env: Environment, options: ServeOptions) -> Result<()> {
     let engines = Engines::new(&engine_config, catalog_file::uses(in_force, Runtime::Docker));
     let store = Arc::new(Store::open(&paths.database)?);
     // Whoever serves requests records them here; it takes them from now on.
-    let (_request_ledger, ledger_writer) = corral_store::ledger(&paths.database);
+    let (request_ledger, ledger_writer) = corral_store::ledger(&paths.database);
+    let clock = Arc::new(SystemClock::new());
+    let gate = Gate::new(clock.clone());
     let ports = Ports {
         engine: Arc::new(engines.clone()),
         files: Arc::new(LocalModelFiles),
         contexts: Arc::new(SlotFiles::new(&engine_config)),
-        traffic: Arc::new(NoTraffic),
-        journal: Arc::new(CountedJournal { store, metrics: metrics.clone() }),
+        traffic: Arc::new(gate.clone()),
+        journal: Arc::new(CountedJournal { store: store.clone(), metrics: metrics.clone() }),
         notifier: Arc::new(LoggedNotices),
         endpoint_file: Arc::new(KeyFile::new(paths.clone())),
-        clock: Arc::new(SystemClock::new()),
+        clock: clock.clone(),
     };
-    let config = ControllerConfig { version: version.clone(), catalog_path: paths.catalog.clone(), gateway: None };
+    let config = ControllerConfig {
+        version: version.clone(),
+        catalog_path: paths.catalog.clone(),
+        gateway: Some(format!("http://{gateway}")),
+    };
     let (handle, controller) = Controller::new(config, ports, reading, fallback);
-    let ledger_writer = ledger_writer.start(usage::hooks(&handle))?;
+    let ledger_writer = ledger_writer.start(usage::hooks(&handle, metrics.clone()))?;
     let token = new_token(&paths)?;
-    DaemonFile { pid: std::process::id(), management, version: version.clone() }.write(&paths)?;
+    DaemonFile { pid: std::process::id(), management, gateway, version: version.clone() }.write(&paths)?;
 
     let mut actor = tokio::spawn(controller.run());
     let watcher = tokio::spawn(catalog_file::watch(paths.clone(), catalog_text, server, handle.clone(), engines));
     let end = CancellationToken::new();
-    let state = ApiState { controller: handle.clone(), logs, token, metrics, version };
+    let state = ApiState { controller: handle.clone(), logs, token, metrics, usage: store, version };
     let api = tokio::spawn(corral_api::serve(listener, state, end.clone()));
-    (options.on_ready)(&Serving { management, paths: paths.clone() });
+    let gateway_ports = GatewayPorts { controller: handle.clone(), ledger: request_ledger, clock };
+    let inference = tokio::spawn(corral_gateway::serve(inference_listener, gate, gateway_ports, end.clone()));
+    (options.on_ready)(&Serving { management, gateway, paths: paths.clone() });
 
     tokio::select! {
         () = signals.wait() => {}
@@ -143,6 +153,9 @@ async fn run(env: Environment, options: ServeOptions) -> Result<()> {
     });
     shut_down(&handle, actor, settings.on_quit, &mut signals).await;
     end.cancel();
+    if let Err(error) = inference.await {
+        tracing::error!(%error, "the gateway ended badly");
+    }
     let api_end = api.await.map_err(|error| Error::new(Code::Internal, "the API ended badly").because(error))?;
     // After everything that records.
     usage::flush(ledger_writer).await;
@@ -170,16 +183,17 @@ async fn shut_down(handle: &ControllerHandle, actor: JoinHandle<()>, on_quit: On
     }
 }
 
-async fn bind(address: SocketAddr, paths: &Paths) -> Result<TcpListener> {
-    TcpListener::bind(address).await.map_err(|error| {
+/// Takes one of Corral's ports; `key` is its name in `[server]`.
+async fn bind(key: &str, address: SocketAddr, paths: &Paths) -> Result<(TcpListener, SocketAddr)> {
+    let bound = TcpListener::bind(address).await.and_then(|listener| {
+        let address = listener.local_addr()?;
+        Ok((listener, address))
+    });
+    bound.map_err(|error| {
         let taken = error.kind() == std::io::ErrorKind::AddrInUse;
-        Error::new(
-            if taken { Code::PortTaken } else { Code::Io },
-            format!("cannot serve the management API on {address}"),
-        )
-        .because(error)
-        .hint(format!(
-            "`ss -ltnp 'sport = :{}'` shows who has the port; `[server] management` in {} names another",
+        let code = if taken { Code::PortTaken } else { Code::Io };
+        Error::new(code, format!("cannot serve the {key} port on {address}")).because(error).hint(format!(
+            "`ss -ltnp 'sport = :{}'` shows who has the port; `[server] {key}` in {} names another",
             address.port(),
             paths.catalog.display()
         ))

@@ -1,16 +1,21 @@
 //! The inference port that outlives every switch: it routes requests, holds them while models change, streams the
 //! answers and counts their tokens.
 
-#[cfg_attr(not(test), expect(dead_code, reason = "the proxy is about to use it"))]
 mod answer;
-#[cfg_attr(not(test), expect(dead_code, reason = "the proxy is about to use it"))]
+mod body;
+mod door;
 mod failure;
-#[cfg_attr(not(test), expect(dead_code, reason = "the proxy is about to use it"))]
+mod head;
+mod intake;
+mod meter;
+mod models;
 mod peek;
-#[cfg_attr(not(test), expect(dead_code, reason = "the proxy is about to use it"))]
 mod prompt;
 mod schedule;
+mod server;
+mod service;
 mod traffic;
+mod upstream;
 
-pub use self::schedule::schedule;
+pub use self::server::{GatewayPorts, serve};
 pub use self::traffic::Gate;

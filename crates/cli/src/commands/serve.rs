@@ -15,6 +15,7 @@ use crate::output::Output;
 /// What `--json` prints when Corral serves.
 #[derive(Serialize)]
 struct Ready {
+    gateway: String,
     management: String,
     token_file: String,
     catalog: String,
@@ -46,6 +47,7 @@ pub(crate) fn serve(args: &ServeArgs, env: Environment, json: bool) -> Outcome {
 
 fn announce(serving: &Serving, json: bool) -> io::Result<()> {
     let ready = Ready {
+        gateway: format!("http://{}", serving.gateway),
         management: format!("http://{}", serving.management),
         token_file: serving.paths.token.display().to_string(),
         catalog: serving.paths.catalog.display().to_string(),
@@ -54,8 +56,9 @@ fn announce(serving: &Serving, json: bool) -> io::Result<()> {
     if json {
         out.json(&ready)?;
     } else {
-        let Ready { management, token_file, catalog } = ready;
-        out.line(&format!("Corral serves at {management}; ^C ends it"))?;
+        let Ready { gateway, management, token_file, catalog } = ready;
+        out.line(&format!("Corral serves models at {gateway}; ^C ends it"))?;
+        out.line(&format!("  manage   {management}"))?;
         out.line(&format!("  token    {token_file}"))?;
         out.line(&format!("  catalog  {catalog}"))?;
     }

@@ -14,6 +14,9 @@ use crate::support::{Run, THREE, announce, corral, run, three_models};
 const COMMANDS: [&str; 11] =
     ["serve", "list", "status", "start", "stop", "switch", "logs", "check", "schema", "doctor", "completions"];
 
+const ANY_PORTS: &str = "schema = 1\n[server]\ngateway = \"127.0.0.1:0\"\nmanagement = \"127.0.0.1:0\"\n[engine]\n\
+                         runtime = \"process\"\n";
+
 #[test]
 fn help_names_every_command_and_the_first_steps() {
     let home = SandboxHome::new();
@@ -252,11 +255,13 @@ fn a_pipe_sees_no_colours() {
 #[test]
 fn serve_says_where_and_ends_in_order() {
     let home = SandboxHome::new();
-    home.write_catalog("schema = 1\n[server]\nmanagement = \"127.0.0.1:0\"\n[engine]\nruntime = \"process\"\n");
+    home.write_catalog(ANY_PORTS);
     let mut serving = corral(&home, ["serve"]).stdout(Stdio::piped()).stderr(Stdio::null()).spawn().unwrap();
     let mut lines = BufReader::new(serving.stdout.take().unwrap()).lines().map_while(Result::ok);
     let first = lines.next().expect("it says where it serves");
-    assert!(first.starts_with("Corral serves at http://127.0.0.1:") && first.ends_with("; ^C ends it"), "{first}");
+    assert!(first.starts_with("Corral serves models at http://127.0.0.1:") && first.ends_with("; ^C ends it"), "{first}");
+    let manage = lines.next().expect("and where it is managed");
+    assert!(manage.starts_with("  manage   http://127.0.0.1:"), "{manage}");
     assert_eq!(lines.next(), Some(format!("  token    {}", home.run().join("token").display())));
     assert_eq!(lines.next(), Some(format!("  catalog  {}", home.catalog().display())));
     assert!(run(&home, &["status"]).stdout.starts_with("phase    stopped\n"));
@@ -272,7 +277,7 @@ fn serve_says_where_and_ends_in_order() {
 #[test]
 fn settings_with_a_mistake_leave_those_of_the_start_in_force() {
     let home = SandboxHome::new();
-    home.write_catalog("schema = 1\n[server]\nmanagement = \"127.0.0.1:0\"\n[engine]\nruntime = \"process\"\n");
+    home.write_catalog(ANY_PORTS);
     let settings = home.config().join("settings.toml");
     std::fs::write(&settings, "on_quit = \"keep\"\n").unwrap();
     let mut serving = corral(&home, ["serve"]).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();

@@ -111,6 +111,7 @@ impl Daemon {
             logs: logs.clone(),
             token: Secret::new("a token"),
             metrics: Arc::new(Metrics::new()),
+            usage: usage.clone(),
             version: "1.2.3".to_owned(),
         };
         let listener = runtime.block_on(TcpListener::bind("127.0.0.1:0")).unwrap();
@@ -147,7 +148,8 @@ impl Drop for Daemon {
 
 /// Writes the files by which the program finds a daemon.
 pub(crate) fn announce(home: &SandboxHome, management: std::net::SocketAddr) {
-    let file = DaemonFile { pid: std::process::id(), management, version: "1.2.3".to_owned() };
+    let gateway = ([127, 0, 0, 1], 8080).into();
+    let file = DaemonFile { pid: std::process::id(), management, gateway, version: "1.2.3".to_owned() };
     std::fs::write(home.run().join("daemon.json"), serde_json::to_vec(&file).unwrap()).unwrap();
     std::fs::write(home.run().join("token"), "a token\n").unwrap();
 }

@@ -38,8 +38,8 @@ pub(super) struct Facts {
     pub render: bool,
     /// Corral's ports.
     pub ports: Vec<Port>,
-    /// Where a running daemon of this home answers.
-    pub daemon: Option<SocketAddr>,
+    /// The addresses at which a running daemon of this home answers.
+    pub daemon: Vec<SocketAddr>,
 }
 
 /// One of Corral's ports.
@@ -181,7 +181,7 @@ fn gpu(facts: &Facts, findings: &mut Vec<Finding>) {
 
 fn ports(facts: &Facts, findings: &mut Vec<Finding>) {
     for Port { name, address, free } in &facts.ports {
-        if facts.daemon == Some(*address) {
+        if facts.daemon.contains(address) {
             findings.push(ok("ports", format!("Corral answers on its {name} port, {address}")));
         } else if *free {
             findings.push(ok("ports", format!("the {name} port {address} is free")));
@@ -227,7 +227,7 @@ mod tests {
             nvidia: true,
             render: false,
             ports: vec![Port { name: "management", address: ([127, 0, 0, 1], 8081).into(), free: true }],
-            daemon: None,
+            daemon: Vec::new(),
         }
     }
 
@@ -284,7 +284,7 @@ mod tests {
     fn a_port_that_corral_itself_has_is_well() {
         let address: SocketAddr = ([127, 0, 0, 1], 8081).into();
         let ports = vec![Port { name: "management", address, free: false }];
-        assert_eq!(complaints(&Facts { ports, daemon: Some(address), ..good() }), Vec::<String>::new());
+        assert_eq!(complaints(&Facts { ports, daemon: vec![address], ..good() }), Vec::<String>::new());
     }
 
     #[test]

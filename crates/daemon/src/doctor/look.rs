@@ -50,9 +50,11 @@ pub(super) fn look(env: &Environment) -> Result<Facts> {
         let named = specs().find(|spec| spec.runtime == Runtime::Process).map(|spec| spec.binary.clone());
         corral_engine::process::find_binary(&named.unwrap_or_else(|| catalog.engine.binary.clone()), env)
     });
-    let daemon = DaemonFile::read(&paths).map(|daemon| daemon.management).filter(answers);
+    let daemon = DaemonFile::read(&paths).filter(|daemon| answers(&daemon.management));
+    let daemon = daemon.map(|daemon| vec![daemon.gateway, daemon.management]).unwrap_or_default();
     // Port 0 takes any that is free.
-    let ports = [("management", catalog.server.management)].into_iter().filter(|(_, address)| address.port() != 0);
+    let ports = [("gateway", catalog.server.gateway), ("management", catalog.server.management)];
+    let ports = ports.into_iter().filter(|(_, address)| address.port() != 0);
     Ok(Facts {
         models: catalog.models.len(),
         models_dir: (catalog.engine.models_dir.clone(), std::fs::read_dir(&catalog.engine.models_dir).is_ok()),

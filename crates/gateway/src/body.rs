@@ -1,0 +1,250 @@
+//! The body of an answer on its way to the client, and what is learnt from it in passing.
+
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use bytes::Bytes;
+use corral_core::usage::RequestEnd;
+use corral_core::{Code, Error};
+use http::Response;
+use http_body_util::{BodyExt, Full};
+use hyper::body::{Body, Frame, Incoming, SizeHint};
+use tokio::time::{Instant, Sleep, sleep_until};
+
+use crate::answer::AnswerReader;
+use crate::failure::{self, Dialect};
+use crate::meter::Meter;
+use crate::service::{Asked, Service};
+use crate::traffic::Pass;
+
+/// How often a client that waits for a stream is told that the connection lives.
+pub(crate) const KEEP_ALIVE: Duration = Duration::from_secs(10);
+
+/// Why a body could not be sent to its end; hyper then closes the connection, which tells the client.
+pub(crate) type BrokenOff = Box<dyn std::error::Error + Send + Sync>;
+
+/// The body of an answer.
+pub(crate) enum Answer {
+    /// All of it.
+    Whole(Full<Bytes>),
+    /// llama-server's, counted.
+    Counted(Box<Counted>),
+    /// llama-server's, as it is.
+    Relayed(Box<(Incoming, Pass)>),
+    /// A stream that has not begun: its client gets comments until it does.
+    Waiting(Box<Waiting>),
+}
+
+impl Answer {
+    pub(crate) fn whole(bytes: impl Into<Bytes>) -> Self {
+        Self::Whole(Full::new(bytes.into()))
+    }
+}
+
+type Polled = Poll<Option<Result<Frame<Bytes>, BrokenOff>>>;
+
+impl Body for Answer {
+    type Data = Bytes;
+    type Error = BrokenOff;
+
+    fn poll_frame(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Polled {
+        loop {
+            match &mut *self {
+                Self::Whole(whole) => return Pin::new(whole).poll_frame(cx).map_err(|never| match never {}),
+                Self::Counted(counted) => return counted.poll_frame(cx),
+                Self::Relayed(relayed) => return Pin::new(&mut relayed.0).poll_frame(cx).map_err(Into::into),
+                Self::Waiting(waiting) => match waiting.poll(cx) {
+                    Poll::Ready(Next::Comment(comment)) => return Poll::Ready(Some(Ok(Frame::data(comment)))),
+                    Poll::Ready(Next::Body(body)) => *self = body,
+                    Poll::Pending => return Poll::Pending,
+                },
+            }
+        }
+    }
+
+    fn is_end_stream(&self) -> bool {
+        match self {
+            Self::Whole(whole) => whole.is_end_stream(),
+            Self::Counted(counted) => counted.is_end_stream(),
+            Self::Relayed(relayed) => relayed.0.is_end_stream(),
+            Self::Waiting(_) => false,
+        }
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        match self {
+            Self::Whole(whole) => whole.size_hint(),
+            Self::Counted(counted) if !counted.is_stream => counted.incoming.size_hint(),
+            Self::Relayed(relayed) => relayed.0.size_hint(),
+            Self::Counted(_) | Self::Waiting(_) => SizeHint::default(),
+        }
+    }
+}
+
+/// An answer of llama-server's that is read for its tokens while it passes.
+pub(crate) struct Counted {
+    pub(crate) incoming: Incoming,
+    pub(crate) reader: AnswerReader,
+    pub(crate) pass: Pass,
+    pub(crate) meter: Meter,
+    pub(crate) service: Arc<Service>,
+    pub(crate) asked: Asked,
+    pub(crate) is_stream: bool,
+    /// Set once the last frame has been given out.
+    pub(crate) ended: bool,
+    pub(crate) cut: Option<Pin<Box<dyn Future<Output = Error> + Send>>>,
+}
+
+impl Counted {
+    fn poll_frame(&mut self, cx: &mut Context<'_>) -> Polled {
+        if self.ended {
+            return Poll::Ready(None);
+        }
+        if let Some(why) = self.pass.is_cut() {
+            return self.break_off(&why);
+        }
+        match Pin::new(&mut self.incoming).poll_frame(cx) {
+            Poll::Ready(Some(Ok(frame))) => {
+                if let Some(data) = frame.data_ref() {
+                    self.reader.read(data);
+                    if !self.meter.has_first_token() && self.reader.content_started() {
+                        self.meter.first_token();
+                    }
+                }
+                Poll::Ready(Some(Ok(frame)))
+            }
+            Poll::Ready(Some(Err(_))) => self.break_off(&server_gone()),
+            Poll::Ready(None) if self.is_stream && !self.reader.is_complete() => self.break_off(&server_gone()),
+            Poll::Ready(None) => {
+                self.finish(None);
+                Poll::Ready(None)
+            }
+            Poll::Pending => {
+                // Only an answer that is waited for needs to be woken by a cut.
+                let pass = &self.pass;
+                let cut = self.cut.get_or_insert_with(|| Box::pin(pass.cut()));
+                match cut.as_mut().poll(cx) {
+                    Poll::Ready(why) => self.break_off(&why),
+                    Poll::Pending => Poll::Pending,
+                }
+            }
+        }
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.ended || (!self.is_stream && self.incoming.is_end_stream())
+    }
+
+    /// Ends an answer that cannot be completed: a stream with an error in its own protocol, any other by closing the
+    /// connection, which is the only way left to say that it is not whole.
+    fn break_off(&mut self, why: &Error) -> Polled {
+        let end = if why.code() == Code::ServerExited { RequestEnd::Broken } else { RequestEnd::Cut };
+        self.finish(Some(end));
+        if self.is_stream {
+            Poll::Ready(Some(Ok(Frame::data(failure::event(self.asked.dialect, why)))))
+        } else {
+            Poll::Ready(Some(Err(why.clone().into())))
+        }
+    }
+
+    /// Writes down what was learnt. `end` is none where the answer came to its own end.
+    fn finish(&mut self, end: Option<RequestEnd>) {
+        if std::mem::replace(&mut self.ended, true) {
+            return;
+        }
+        let reader = std::mem::replace(&mut self.reader, AnswerReader::new(self.asked.route, self.is_stream));
+        let seen = reader.finish();
+        let end = end.unwrap_or(match (seen.complete, seen.error) {
+            (true, false) => RequestEnd::Complete,
+            (_, true) => RequestEnd::Broken,
+            (false, false) => RequestEnd::Abandoned,
+        });
+        if !self.is_stream && end == RequestEnd::Complete {
+            self.meter.first_token();
+        }
+        self.meter.note(|record| {
+            record.tokens = seen.tokens;
+            record.end = end;
+        });
+        if end == RequestEnd::Complete {
+            self.service.answered(&mut self.asked, &self.pass, &self.meter, seen.tokens);
+        }
+    }
+}
+
+impl Drop for Counted {
+    fn drop(&mut self) {
+        // A client may leave with the end marker in hand, and hyper does not ask for more than the length it was told.
+        self.finish(None);
+    }
+}
+
+/// llama-server ended, or the connection to it did.
+pub(crate) fn server_gone() -> Error {
+    Error::new(Code::ServerExited, "llama-server ended before the answer was complete")
+        .hint("it is started again by itself: ask once more; `corral logs` and `corral status` say why it ended")
+}
+
+/// A stream whose client is already told that one is coming.
+pub(crate) struct Waiting {
+    work: Pin<Box<dyn Future<Output = Result<Response<Answer>, Error>> + Send>>,
+    tick: Pin<Box<Sleep>>,
+    began: Instant,
+    dialect: Dialect,
+    /// An error answer of llama-server's that is being read.
+    refusal: Option<(u16, Pin<Box<dyn Future<Output = Bytes> + Send>>)>,
+}
+
+enum Next {
+    Comment(Bytes),
+    Body(Answer),
+}
+
+impl Waiting {
+    pub(crate) fn new(
+        work: Pin<Box<dyn Future<Output = Result<Response<Answer>, Error>> + Send>>,
+        began: Instant,
+        dialect: Dialect,
+    ) -> Self {
+        Self { work, tick: Box::pin(sleep_until(Instant::now())), began, dialect, refusal: None }
+    }
+
+    fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Next> {
+        if let Some((status, refusal)) = &mut self.refusal {
+            let (status, dialect) = (*status, self.dialect);
+            return refusal
+                .as_mut()
+                .poll(cx)
+                .map(|body| Next::Body(Answer::whole(failure::error_from_upstream(dialect, status, &body))));
+        }
+        match self.work.as_mut().poll(cx) {
+            Poll::Ready(Ok(response)) => {
+                let status = response.status().as_u16();
+                match response.into_body() {
+                    body @ Answer::Counted(_) if (200..300).contains(&status) => return Poll::Ready(Next::Body(body)),
+                    body => {
+                        let read = async move { body.collect().await.map(|read| read.to_bytes()).unwrap_or_default() };
+                        self.refusal = Some((status, Box::pin(read)));
+                        return self.poll(cx);
+                    }
+                }
+            }
+            Poll::Ready(Err(error)) => {
+                return Poll::Ready(Next::Body(Answer::whole(failure::event(self.dialect, &error))));
+            }
+            Poll::Pending => {}
+        }
+        if self.tick.as_mut().poll(cx).is_pending() {
+            return Poll::Pending;
+        }
+        self.tick.as_mut().reset(Instant::now() + KEEP_ALIVE);
+        // So that the task is woken by the tick that was just set.
+        if self.tick.as_mut().poll(cx).is_ready() {
+            cx.waker().wake_by_ref();
+        }
+        let comment = format!(": still waiting for the model after {} s\n\n", self.began.elapsed().as_secs());
+        Poll::Ready(Next::Comment(comment.into()))
+    }
+}

@@ -1,0 +1,87 @@
+//! Measures one request from its arrival to its end, and writes that down however it ends.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use corral_core::ports::Ledger;
+use corral_core::usage::{InferenceRoute, RequestEnd, RequestRecord, Tokens};
+use corral_core::{Code, Error};
+use jiff::Timestamp;
+
+/// The status that stands for a client that went away before it got one; nginx's number for it.
+const CLIENT_GONE: u16 = 499;
+
+/// The measure of one request. Dropping it writes the record.
+pub(crate) struct Meter {
+    ledger: Arc<dyn Ledger>,
+    began: Instant,
+    record: Option<RequestRecord>,
+}
+
+impl Meter {
+    pub(crate) fn new(ledger: Arc<dyn Ledger>, at: Timestamp, route: InferenceRoute) -> Self {
+        let record = RequestRecord {
+            at,
+            session: None,
+            model: None,
+            route,
+            status: CLIENT_GONE,
+            end: RequestEnd::Abandoned,
+            tokens: Tokens::default(),
+            first_token: None,
+            duration: Duration::ZERO,
+            held: Duration::ZERO,
+            overhead: Duration::ZERO,
+        };
+        Self { ledger, began: Instant::now(), record: Some(record) }
+    }
+
+    /// Notes something.
+    pub(crate) fn note(&mut self, note: impl FnOnce(&mut RequestRecord)) {
+        if let Some(record) = &mut self.record {
+            note(record);
+        }
+    }
+
+    /// Notes that the request fails with this error.
+    pub(crate) fn fail(&mut self, error: &Error) {
+        self.note(|record| {
+            record.status = error.code().http_status();
+            record.end = match error.code() {
+                Code::Cut | Code::ShuttingDown => RequestEnd::Cut,
+                Code::ServerExited => RequestEnd::Broken,
+                _ => RequestEnd::Refused,
+            };
+        });
+    }
+
+    /// Notes that content begins to come.
+    pub(crate) fn first_token(&mut self) {
+        let now = self.elapsed();
+        self.note(|record| {
+            record.first_token.get_or_insert(now);
+        });
+    }
+
+    pub(crate) fn has_first_token(&self) -> bool {
+        self.record.as_ref().is_some_and(|record| record.first_token.is_some())
+    }
+
+    /// What is known so far.
+    pub(crate) fn record(&self) -> Option<&RequestRecord> {
+        self.record.as_ref()
+    }
+
+    pub(crate) fn elapsed(&self) -> Duration {
+        self.began.elapsed()
+    }
+}
+
+impl Drop for Meter {
+    fn drop(&mut self) {
+        if let Some(mut record) = self.record.take() {
+            record.duration = self.began.elapsed();
+            self.ledger.record(record);
+        }
+    }
+}

@@ -1,0 +1,126 @@
+//! Streams: piece by piece, cut, broken off, given up.
+
+use corral_core::ports::Traffic;
+use corral_core::usage::{RequestEnd, Tokens};
+use corral_core::{Code, Error};
+
+use crate::bed::{Bed, Server};
+
+const OPENAI: &str = r#"{"model":"a","stream":true,"messages":[{"role":"user","content":"hi"}]}"#;
+const PIECE: &str = "data: {\"choices\":[{\"index\":0,\"delta\":{\"content\":\"x\"}}]}\n\n";
+const LAST: &str = "data: {\"choices\":[],\"usage\":{\"prompt_tokens\":7,\"completion_tokens\":3}}\n\ndata: [DONE]\n\n";
+const DELTA: &str = "event: content_block_delta\ndata: {\"type\":\"content_block_delta\",\"index\":0,\
+                     \"delta\":{\"type\":\"text_delta\",\"text\":\"x\"}}\n\n";
+
+#[tokio::test]
+async fn pieces_pass_as_they_come() {
+    let bed = Bed::new().await;
+    let mut server = Server::new().await;
+    bed.open(&server);
+    let mut client = bed.post("/v1/chat/completions", OPENAI).await;
+    let mut asked = server.request().await;
+    asked.begin_stream().await;
+    asked.chunk(PIECE).await;
+    // The server says nothing more until the client has this.
+    client.until("\"content\":\"x\"").await;
+    asked.chunk(LAST).await;
+    asked.chunk("").await;
+    let text = client.until("[DONE]").await;
+    assert!(text.contains("text/event-stream"), "{text}");
+    let record = bed.records(1).await.remove(0);
+    assert_eq!((record.end, record.tokens), (RequestEnd::Complete, Tokens { input: 7, cached: 0, output: 3 }));
+    assert!(record.first_token.is_some_and(|first| first <= record.duration), "{record:?}");
+}
+
+#[tokio::test]
+async fn a_client_that_leaves_is_cancelled_at_once() {
+    for has_begun in [true, false] {
+        let bed = Bed::new().await;
+        let mut server = Server::new().await;
+        bed.open(&server);
+        let mut client = bed.post("/v1/chat/completions", OPENAI).await;
+        let mut asked = server.request().await;
+        if has_begun {
+            asked.begin_stream().await;
+            asked.chunk(PIECE).await;
+            client.until("\"content\":\"x\"").await;
+        }
+        drop(client);
+        asked.closed().await;
+        let record = bed.records(1).await.remove(0);
+        assert_eq!(record.end, RequestEnd::Abandoned, "{record:?}");
+        assert_eq!(record.tokens.output, u64::from(has_begun), "what was seen counts");
+        assert_eq!(bed.gate.counts(), (0, 0));
+    }
+}
+
+#[tokio::test]
+async fn a_stream_that_breaks_off_ends_with_an_error_of_its_protocol() {
+    let told = [("/v1/chat/completions", PIECE, "data: {\"error\":"), ("/v1/messages", DELTA, "event: error\ndata: {")];
+    for (path, piece, expected) in told {
+        // It dies, or it ends the body as if it were whole.
+        for politely in [false, true] {
+            let bed = Bed::new().await;
+            let mut server = Server::new().await;
+            bed.open(&server);
+            let mut client = bed.post(path, OPENAI).await;
+            let mut asked = server.request().await;
+            asked.begin_stream().await;
+            asked.chunk(piece).await;
+            client.until("\"x\"").await;
+            if politely {
+                asked.chunk("").await;
+            } else {
+                drop(asked);
+            }
+            let text = client.until("server_exited").await;
+            assert!(text.contains(expected), "{text}");
+            client.until("0\r\n\r\n").await;
+            assert_eq!(bed.records(1).await[0].end, RequestEnd::Broken);
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_cut_ends_streams_and_waits_alike() {
+    let why = Error::new(Code::Cut, "the model was switched");
+    for has_begun in [true, false] {
+        let bed = Bed::new().await;
+        let mut server = Server::new().await;
+        bed.open(&server);
+        let mut client = bed.post("/v1/messages", OPENAI).await;
+        let mut asked = server.request().await;
+        if has_begun {
+            asked.begin_stream().await;
+            asked.chunk(DELTA).await;
+            client.until("text_delta").await;
+        }
+        bed.gate.close();
+        bed.gate.cut(&why);
+        let text = client.until("the model was switched").await;
+        assert_eq!(text.starts_with("HTTP/1.1 200"), has_begun, "{text}");
+        bed.gate.drained().await;
+        assert_eq!(bed.records(1).await[0].end, RequestEnd::Cut);
+        asked.closed().await;
+    }
+}
+
+#[tokio::test]
+async fn the_gate_is_drained_when_the_last_byte_has_gone() {
+    let bed = Bed::new().await;
+    let mut server = Server::new().await;
+    bed.open(&server);
+    let mut client = bed.post("/v1/chat/completions", OPENAI).await;
+    let mut asked = server.request().await;
+    asked.begin_stream().await;
+    asked.chunk(PIECE).await;
+    client.until("\"content\":\"x\"").await;
+    bed.gate.close();
+    let mut drained = std::pin::pin!(bed.gate.drained());
+    assert!(futures_util::poll!(drained.as_mut()).is_pending());
+    asked.chunk(LAST).await;
+    asked.chunk("").await;
+    client.until("[DONE]").await;
+    drained.await;
+    assert_eq!(bed.records(1).await[0].end, RequestEnd::Complete);
+}

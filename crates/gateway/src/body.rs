@@ -248,3 +248,49 @@ impl Waiting {
         Poll::Ready(Next::Comment(comment.into()))
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use corral_core::Result;
+
+    /// The data of the next frame; none at the end.
+    async fn next(answer: &mut Answer) -> Option<String> {
+        let frame = answer.frame().await?.expect("it does not break off");
+        Some(String::from_utf8(frame.into_data().expect("data").to_vec()).expect("text"))
+    }
+
+    fn waiting(work: impl Future<Output = Result<Response<Answer>>> + Send + 'static) -> Answer {
+        Answer::Waiting(Box::new(Waiting::new(Box::pin(work), Instant::now(), Dialect::Anthropic)))
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn whoever_waits_for_a_stream_hears_that_the_connection_lives() {
+        let began = Instant::now();
+        let mut answer = waiting(async {
+            tokio::time::sleep(Duration::from_secs(25)).await;
+            Err(Error::new(Code::LoadFailed, "it did not load"))
+        });
+        for seconds in [0, 10, 20] {
+            let expected = format!(": still waiting for the model after {seconds} s\n\n");
+            assert_eq!(next(&mut answer).await, Some(expected));
+            assert_eq!(began.elapsed().as_secs(), seconds);
+        }
+        let error = next(&mut answer).await.expect("why not");
+        assert!(error.starts_with("event: error\ndata: {") && error.contains("it did not load"), "{error}");
+        assert_eq!(next(&mut answer).await, None);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn an_error_status_that_comes_too_late_comes_as_an_event() {
+        let mut answer = waiting(async {
+            let body = r#"{"error":{"code":400,"message":"too long","type":"invalid_request_error"}}"#;
+            let mut response = Response::new(Answer::whole(body));
+            *response.status_mut() = http::StatusCode::BAD_REQUEST;
+            Ok(response)
+        });
+        let error = next(&mut answer).await.expect("an event");
+        assert!(error.starts_with("event: error\ndata: {") && error.contains("too long"), "{error}");
+        assert_eq!(next(&mut answer).await, None);
+    }
+}

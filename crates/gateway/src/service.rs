@@ -175,7 +175,7 @@ impl Service {
         let Peek { model, stream, max_tokens, session: told, prompt } = peeked;
         let catalog = self.controller.catalog();
         // Names that no model has, as Claude Code's own, go to the model that is loaded.
-        let model = model.and_then(|name| catalog.resolve(&name).ok().map(|(id, _)| id.clone()));
+        let model = model.and_then(|name| catalog.find(&name).map(|(id, _)| id.clone()));
         let ask = Ask { model, session: session.is_some() };
         if session.is_none() {
             meter.note(|record| record.session = told);

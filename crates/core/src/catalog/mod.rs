@@ -197,14 +197,19 @@ impl Catalog {
     ///
     /// [`Code::UnknownModel`] where no model is meant, with the nearest name as a hint.
     pub fn resolve(&self, name: &str) -> Result<(&ModelId, &Model)> {
+        self.find(name).ok_or_else(|| self.unknown(name))
+    }
+
+    /// As [`Catalog::resolve`], for those who need no reason why not.
+    pub fn find(&self, name: &str) -> Option<(&ModelId, &Model)> {
         if let Some(found) = ModelId::new(name).ok().and_then(|id| self.models.get_key_value(&id)) {
-            return Ok(found);
+            return Some(found);
         }
         // An exact alias is taken for longer than any that ends in `*`.
         let weight = |alias: &Alias| if alias.0.ends_with('*') { alias.0.len() } else { usize::MAX };
         let aliases = self.models.iter().flat_map(|model| model.1.aliases.iter().map(move |alias| (model, alias)));
         let best = aliases.filter(|(_, alias)| alias.matches(name)).max_by_key(|(_, alias)| weight(alias));
-        best.map(|(model, _)| model).ok_or_else(|| self.unknown(name))
+        best.map(|(model, _)| model)
     }
 
     fn unknown(&self, name: &str) -> Error {

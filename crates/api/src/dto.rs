@@ -3,7 +3,9 @@
 //! The snapshot, operations, log records and errors are the domain's own types.
 
 use corral_core::command::{OperationResult, SwitchPlan};
-use corral_core::snapshot::{OperationView, Phase};
+use corral_core::history::PastOperation;
+use corral_core::snapshot::{OperationView, Phase, SessionView};
+use corral_core::usage::UsageRow;
 use corral_core::{ErrorBody, ModelId};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -77,6 +79,38 @@ pub struct OperationAnswer {
 pub struct PlanAnswer {
     /// What the switch would do.
     pub plan: SwitchPlan,
+}
+
+/// The body of `POST /sessions`.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema)]
+#[serde(default, deny_unknown_fields)]
+pub struct SessionRequest {
+    /// What people know it by, for instance the folder it works in; 200 characters at most.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub label: Option<String>,
+}
+
+/// The answer of `POST /sessions`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct SessionAnswer {
+    /// The session.
+    pub session: SessionView,
+    /// The token that its requests carry; it is told this once.
+    pub token: String,
+}
+
+/// The answer of `GET /usage`.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+pub struct UsageList {
+    /// Models and sessions with the most tokens first, days in their order.
+    pub rows: Vec<UsageRow>,
+}
+
+/// The answer of `GET /history`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct HistoryList {
+    /// Operations with their phases, newest first.
+    pub operations: Vec<PastOperation>,
 }
 
 /// The answer of `GET /models`.

@@ -10,6 +10,7 @@ use http::{HeaderMap, HeaderValue, Uri};
 use subtle::ConstantTimeEq;
 
 use crate::quote::quoted;
+use crate::routes::of_sessions;
 
 /// Refuses a request that does not name this machine's loopback, in `Host` and in an absolute request target.
 pub(crate) fn check_host(uri: &Uri, headers: &HeaderMap) -> Result<(), Error> {
@@ -47,14 +48,28 @@ pub(crate) fn check_origin(headers: &HeaderMap, own_port: u16) -> Result<(), Err
     .hint("web pages cannot use this API; programs send no `Origin` header"))
 }
 
-/// Refuses a request without the token. The comparison takes as long whatever is wrong with the one that was sent.
-pub(crate) fn check_token(headers: &HeaderMap, token: &Secret) -> Result<(), Error> {
+/// Refuses a request without the token. The comparison takes as long whatever is wrong with the one that was sent. The
+/// token of a session is one for some routes only, as `session` says: none where it is none, or whether it will do here.
+pub(crate) fn check_token(
+    headers: &HeaderMap,
+    token: &Secret,
+    session: impl FnOnce(&str) -> Option<bool>,
+) -> Result<(), Error> {
     let sent = only(headers, &AUTHORIZATION).map(HeaderValue::as_bytes).and_then(bearer);
     let expected = token.expose().as_bytes();
     // An empty token would let everybody in who sends an empty one.
     let same = !expected.is_empty() && sent.is_some_and(|sent| bool::from(sent.ct_eq(expected)));
     if same {
         return Ok(());
+    }
+    match sent.and_then(|sent| std::str::from_utf8(sent).ok()).and_then(session) {
+        Some(true) => return Ok(()),
+        Some(false) => {
+            let what = format!("the token is that of a session, which may call {} only", of_sessions());
+            return Err(Error::new(Code::Forbidden, what)
+                .hint("run `corral` outside of the session, or ask with the token in Corral's runtime folder"));
+        }
+        None => {}
     }
     let what = if headers.contains_key(AUTHORIZATION) { "the token is wrong" } else { "the request has no token" };
     Err(Error::new(Code::Unauthorized, what)
@@ -84,8 +99,8 @@ mod tests {
     fn an_empty_token_lets_nobody_in() {
         let mut headers = HeaderMap::new();
         headers.insert(AUTHORIZATION, HeaderValue::from_static("Bearer "));
-        assert!(check_token(&headers, &Secret::new("")).is_err());
-        assert!(check_token(&HeaderMap::new(), &Secret::new("")).is_err());
+        assert!(check_token(&headers, &Secret::new(""), |_| None).is_err());
+        assert!(check_token(&HeaderMap::new(), &Secret::new(""), |_| None).is_err());
     }
 
     #[test]
@@ -94,7 +109,7 @@ mod tests {
         let check = |value: &'static str| {
             let mut headers = HeaderMap::new();
             headers.insert(AUTHORIZATION, HeaderValue::from_static(value));
-            check_token(&headers, &token).is_ok()
+            check_token(&headers, &token, |_| None).is_ok()
         };
         assert!(check("Bearer Abc"));
         assert!(check("bearer Abc"));

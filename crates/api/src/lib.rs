@@ -14,14 +14,17 @@ mod logs;
 mod metrics;
 mod models;
 mod openapi;
+mod query;
 mod quote;
 mod read;
 mod router;
 mod routes;
 mod serve;
+mod sessions;
+mod usage;
 
 pub use failure::status_of;
-pub use metrics::Metrics;
+pub use metrics::{Metrics, Waiting};
 pub use openapi::openapi;
 pub use router::{ApiState, router};
 pub use serve::serve;

@@ -15,9 +15,9 @@ use tokio::sync::broadcast::error::{RecvError, TryRecvError};
 use tokio_util::sync::CancellationToken;
 
 use crate::failure::Failure;
+use crate::query::parameters;
 use crate::quote::quoted;
 use crate::router::Shared;
-use corral_core::catalog::nearest;
 
 /// How many lines back to begin unless the caller says.
 const TAIL: usize = 200;
@@ -49,10 +49,9 @@ struct Asked {
 impl Asked {
     fn parse(query: &str) -> Result<Self, Failure> {
         let mut asked = Self { tail: TAIL, follow: false };
-        for pair in query.split('&').filter(|pair| !pair.is_empty()) {
-            // Neither names nor values need percent-encoding.
-            let (name, value) = pair.split_once('=').unwrap_or((pair, ""));
-            match name {
+        for (name, value) in parameters("/logs", query, &["tail", "follow"])? {
+            let value = value.as_str();
+            match name.as_str() {
                 "tail" => {
                     asked.tail = value.parse().map_err(|_| {
                         Failure::invalid(
@@ -61,7 +60,7 @@ impl Asked {
                         )
                     })?;
                 }
-                "follow" => {
+                _ => {
                     asked.follow = match value {
                         "" | "1" | "true" => true,
                         "0" | "false" => false,
@@ -70,11 +69,6 @@ impl Asked {
                             return Err(Failure::invalid(message, "follow=1 or follow=0"));
                         }
                     }
-                }
-                stranger => {
-                    let hint = nearest(stranger, ["tail", "follow"])
-                        .map_or("there are `tail` and `follow`".to_owned(), |meant| format!("did you mean `{meant}`?"));
-                    return Err(Failure::invalid(format!("/logs has no parameter {}", quoted(stranger)), hint));
                 }
             }
         }

@@ -1,9 +1,13 @@
 //! `GET /metrics`: counters and gauges for Prometheus.
 
+use std::fmt;
+use std::sync::OnceLock;
+
 use axum::extract::State;
 use axum::response::{IntoResponse, Response};
 use corral_core::ports::Ended;
 use corral_core::snapshot::{OperationKind, Phase};
+use corral_core::usage::{RequestEnd, RequestRecord};
 use corral_core::{Code, Error};
 use http::HeaderMap;
 use http::header::{ACCEPT, CONTENT_TYPE};
@@ -20,8 +24,14 @@ use crate::router::{ApiState, Shared};
 
 type Label = (&'static str, String);
 
-const KINDS: [OperationKind; 4] =
-    [OperationKind::Start, OperationKind::Stop, OperationKind::Switch, OperationKind::Restore];
+const KINDS: [OperationKind; 6] = [
+    OperationKind::Start,
+    OperationKind::Stop,
+    OperationKind::Switch,
+    OperationKind::Restore,
+    OperationKind::Restart,
+    OperationKind::Unload,
+];
 
 const PHASES: [Phase; 8] = [
     Phase::Stopped,
@@ -37,11 +47,45 @@ const PHASES: [Phase; 8] = [
 /// Upper bounds in seconds: a stop takes less than one, a large model from a slow disk takes minutes.
 const SECONDS: [f64; 11] = [0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 20.0, 40.0, 80.0, 160.0, 320.0];
 
+/// Upper bounds in seconds of a whole answer: a count of tokens takes milliseconds, a long answer minutes.
+const REQUEST: [f64; 13] = [0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 20.0, 40.0, 80.0, 160.0, 320.0];
+
+/// Upper bounds in seconds of the wait for a first token, a switch included.
+const FIRST_TOKEN: [f64; 12] = [0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 20.0, 40.0, 80.0];
+
+/// Upper bounds in seconds of what the gateway adds to a request.
+const OVERHEAD: [f64; 14] = [
+    0.000_005, 0.000_01, 0.000_025, 0.000_05, 0.000_1, 0.000_25, 0.000_5, 0.001, 0.002_5, 0.005, 0.01, 0.025, 0.05, 0.1,
+];
+
+/// A histogram for each value of a label.
+type Histograms = Family<[Label; 1], Histogram, fn() -> Histogram>;
+
+/// Requests that are at the gateway.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Waiting {
+    /// Those that wait for a model.
+    pub waiting: u64,
+    /// Those that are being answered.
+    pub running: u64,
+}
+
 /// Counters that outlive a request. Everything else is read when it is asked for.
-#[derive(Debug)]
 pub struct Metrics {
     operations: Family<[Label; 2], Counter>,
-    seconds: Family<[Label; 1], Histogram, fn() -> Histogram>,
+    seconds: Histograms,
+    requests: Family<[Label; 3], Counter>,
+    tokens: Family<[Label; 2], Counter>,
+    request_seconds: Histograms,
+    first_token_seconds: Histograms,
+    overhead_seconds: Histogram,
+    gateway: OnceLock<Box<dyn Fn() -> Waiting + Send + Sync>>,
+}
+
+impl fmt::Debug for Metrics {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Metrics").finish_non_exhaustive()
+    }
 }
 
 impl Default for Metrics {
@@ -53,8 +97,17 @@ impl Default for Metrics {
 impl Metrics {
     /// Counters at zero.
     pub fn new() -> Self {
-        let seconds: fn() -> Histogram = || Histogram::new(SECONDS);
-        let metrics = Self { operations: Family::default(), seconds: Family::new_with_constructor(seconds) };
+        let histograms = |new: fn() -> Histogram| Family::new_with_constructor(new);
+        let metrics = Self {
+            operations: Family::default(),
+            seconds: histograms(|| Histogram::new(SECONDS)),
+            requests: Family::default(),
+            tokens: Family::default(),
+            request_seconds: histograms(|| Histogram::new(REQUEST)),
+            first_token_seconds: histograms(|| Histogram::new(FIRST_TOKEN)),
+            overhead_seconds: Histogram::new(OVERHEAD),
+            gateway: OnceLock::new(),
+        };
         // A series that begins at zero lets a rate be computed over its first event.
         for kind in KINDS {
             drop(metrics.operations.get_or_create(&outcome(kind, None)));
@@ -72,7 +125,58 @@ impl Metrics {
         self.seconds.get_or_create(&[("kind", word(kind))]).observe(seconds.max(0.0));
     }
 
+    /// Counts requests that have ended. It allocates: not for the path that requests take.
+    pub fn requests(&self, records: &[RequestRecord]) {
+        for record in records {
+            // The gateway answers for models of the catalog only, so there are not many.
+            let model = || record.model.as_ref().map(ToString::to_string).unwrap_or_default();
+            let of_model = [("model", model())];
+            let labels = [("model", model()), ("route", record.route.path().to_owned()), ("end", word(record.end))];
+            self.requests.get_or_create(&labels).inc();
+            // Where nobody answered there is nothing to be measured.
+            if record.model.is_none() || record.end == RequestEnd::Refused {
+                continue;
+            }
+            let tokens = record.tokens;
+            for (kind, count) in [("in", tokens.input), ("out", tokens.output), ("cached", tokens.cached)] {
+                self.tokens.get_or_create(&[("model", model()), ("kind", kind.to_owned())]).inc_by(count);
+            }
+            self.request_seconds.get_or_create(&of_model).observe(record.duration.as_secs_f64());
+            if let Some(first_token) = record.first_token {
+                self.first_token_seconds.get_or_create(&of_model).observe(first_token.as_secs_f64());
+            }
+            self.overhead_seconds.observe(record.overhead.as_secs_f64());
+        }
+    }
+
+    /// Says where to ask for the requests at the gateway. What was said first holds.
+    pub fn watch_gateway(&self, waiting: impl Fn() -> Waiting + Send + Sync + 'static) {
+        let _ = self.gateway.set(Box::new(waiting));
+    }
+
     fn register(&self, registry: &mut Registry) {
+        registry.register("corral_requests", "Inference requests that have ended", self.requests.clone());
+        registry.register("corral_tokens", "Tokens; those out of the cache count as in, too", self.tokens.clone());
+        registry.register(
+            "corral_request_duration_seconds",
+            "From the arrival of a request to the end of its answer",
+            self.request_seconds.clone(),
+        );
+        registry.register(
+            "corral_first_token_seconds",
+            "From the arrival of a request to the first of its answer",
+            self.first_token_seconds.clone(),
+        );
+        registry.register(
+            "corral_gateway_overhead_seconds",
+            "What the gateway itself took of a request, without waiting for a model",
+            self.overhead_seconds.clone(),
+        );
+        if let Some(gateway) = self.gateway.get() {
+            let Waiting { waiting, running } = gateway();
+            registry.register("corral_requests_waiting", "Requests that wait for a model", gauge(waiting));
+            registry.register("corral_requests_running", "Requests that are being answered", gauge(running));
+        }
         registry.register(
             "corral_operations",
             "Operations that have ended; the outcome is done or an error code",

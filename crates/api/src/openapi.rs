@@ -54,7 +54,10 @@ pub fn openapi() -> Value {
         "security": [{ "token": [] }],
         "paths": paths,
         "components": {
-            "securitySchemes": { "token": { "type": "http", "scheme": "bearer" } },
+            "securitySchemes": {
+                "token": { "type": "http", "scheme": "bearer", "description": "The token in Corral's runtime folder." },
+                "session": { "type": "http", "scheme": "bearer", "description": "The token of a session." },
+            },
             "schemas": schemas,
         },
     })
@@ -65,12 +68,20 @@ fn operation(route: &Route, taken: &mut SchemaGenerator, sent: &mut SchemaGenera
     if route.open {
         operation["security"] = json!([]);
     }
-    if !route.query.is_empty() {
-        let parameters = route.query.iter().map(|parameter| {
-            let schema = (parameter.schema)(taken);
-            json!({ "name": parameter.name, "in": "query", "description": parameter.summary, "schema": schema })
-        });
-        operation["parameters"] = parameters.collect();
+    if route.sessions {
+        // Either of them.
+        operation["security"] = json!([{ "token": [] }, { "session": [] }]);
+    }
+    let of_path = route
+        .path_parameters()
+        .map(|name| json!({ "name": name, "in": "path", "required": true, "schema": { "type": "string" } }));
+    let of_query = route.query.iter().map(|parameter| {
+        let schema = (parameter.schema)(taken);
+        json!({ "name": parameter.name, "in": "query", "description": parameter.summary, "schema": schema })
+    });
+    let parameters: Vec<Value> = of_path.chain(of_query).collect();
+    if !parameters.is_empty() {
+        operation["parameters"] = json!(parameters);
     }
     if let Some(schema) = route.request {
         operation["requestBody"] = json!({ "content": { "application/json": { "schema": schema(taken) } } });
@@ -79,7 +90,10 @@ fn operation(route: &Route, taken: &mut SchemaGenerator, sent: &mut SchemaGenera
         .answers
         .iter()
         .map(|answer| {
-            let response = json!({ "description": answer.summary, "content": content(answer, sent) });
+            let mut response = json!({ "description": answer.summary });
+            if let Some(content) = content(answer, sent) {
+                response["content"] = content;
+            }
             (answer.status.to_string(), response)
         })
         .collect();
@@ -94,8 +108,9 @@ fn operation(route: &Route, taken: &mut SchemaGenerator, sent: &mut SchemaGenera
     operation
 }
 
-fn content(answer: &Answer, sent: &mut SchemaGenerator) -> Value {
-    match answer.content {
+fn content(answer: &Answer, sent: &mut SchemaGenerator) -> Option<Value> {
+    Some(match answer.content {
+        Content::Nothing => return None,
         Content::Json([schema]) => json!({ "application/json": { "schema": schema(sent) } }),
         Content::Json(schemas) => {
             let any: Vec<_> = schemas.iter().map(|schema: &SchemaOf| schema(sent)).collect();
@@ -112,12 +127,16 @@ fn content(answer: &Answer, sent: &mut SchemaGenerator) -> Value {
             json!({ "application/x-ndjson": { "schema": { "type": "string" }, "x-line": schema(sent) } })
         }
         Content::Text => json!({ "text/plain": { "schema": { "type": "string" } } }),
-    }
+    })
 }
 
 fn codes_by_status(route: &Route) -> BTreeMap<u16, String> {
     let mut by_status = BTreeMap::<u16, Vec<String>>::new();
-    let token = if route.open { &[][..] } else { &[Code::Unauthorized] };
+    let token = match route {
+        Route { open: true, .. } => &[][..],
+        Route { sessions: true, .. } => &[Code::Unauthorized],
+        _ => &[Code::Unauthorized, Code::Forbidden],
+    };
     for code in COMMON.iter().chain(token).chain(route.codes) {
         by_status.entry(status_of(*code).as_u16()).or_default().push(format!("`{}`", code.as_str()));
     }

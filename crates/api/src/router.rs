@@ -10,6 +10,7 @@ use axum::middleware::{Next, from_fn_with_state};
 use axum::response::{IntoResponse, Response};
 use corral_core::command::ControllerHandle;
 use corral_core::log::LogBuffer;
+use corral_core::ports::UsageSource;
 use corral_core::{Code, Error, Secret};
 use futures_util::FutureExt;
 use http::header::{ALLOW, CACHE_CONTROL, HeaderValue, X_CONTENT_TYPE_OPTIONS};
@@ -34,6 +35,8 @@ pub struct ApiState {
     pub token: Secret,
     /// Counters that outlive a request.
     pub metrics: Arc<Metrics>,
+    /// What was written down about requests and operations.
+    pub usage: Arc<dyn UsageSource>,
     /// Corral's version.
     pub version: String,
 }
@@ -71,7 +74,8 @@ pub fn router(state: ApiState, port: u16, shutdown: CancellationToken) -> Router
     for route in ROUTES {
         let mut handler = (route.handler)();
         if !route.open {
-            handler = handler.route_layer(from_fn_with_state(shared.clone(), with_token));
+            let asked = Asked { shared: shared.clone(), sessions: route.sessions };
+            handler = handler.route_layer(from_fn_with_state(asked, with_token));
         }
         router = router.route(route.path, handler);
     }
@@ -99,8 +103,17 @@ async fn guarded(State(shared): State<Shared>, request: Request, next: Next) -> 
     response
 }
 
-async fn with_token(State(shared): State<Shared>, request: Request, next: Next) -> Response {
-    match check_token(request.headers(), &shared.token) {
+/// What the guard of one route knows.
+#[derive(Clone)]
+struct Asked {
+    shared: Shared,
+    /// Whether the token of a session will do.
+    sessions: bool,
+}
+
+async fn with_token(State(Asked { shared, sessions }): State<Asked>, request: Request, next: Next) -> Response {
+    let session = |token: &str| shared.controller.session_of(token).map(|_| sessions);
+    match check_token(request.headers(), &shared.token, session) {
         Ok(()) => next.run(request).await,
         Err(error) => Failure::from(error).into_response(),
     }
@@ -161,6 +174,7 @@ mod tests {
             logs: Arc::new(LogBuffer::new(1, 1)),
             token: Secret::new("t"),
             metrics: Arc::default(),
+            usage: Arc::<corral_testkit::FakeUsage>::default(),
             version: "0".to_owned(),
         };
         let shared = Shared(Arc::new(Inner { api, port: 1, shutdown: CancellationToken::new() }));

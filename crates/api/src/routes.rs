@@ -1,15 +1,19 @@
 //! The one table of routes, from which the router, the answers for unknown routes and the `OpenAPI` document are made.
 
-use axum::routing::{MethodRouter, get, post};
+use axum::routing::{MethodRouter, delete, get, post};
 use corral_core::Code;
 use corral_core::log::LogRecord;
 use corral_core::snapshot::{Notice, Snapshot};
+use corral_core::usage::UsageBy;
 use http::Method;
 use schemars::{JsonSchema, Schema, SchemaGenerator};
 
-use crate::dto::{Health, ModelList, OperationAnswer, PlanAnswer, StartRequest, StopRequest, SwitchRequest};
+use crate::dto::{
+    Health, HistoryList, ModelList, OperationAnswer, PlanAnswer, SessionAnswer, SessionRequest, StartRequest,
+    StopRequest, SwitchRequest, UsageList,
+};
 use crate::router::Shared;
-use crate::{control, events, logs, metrics, models, openapi, read};
+use crate::{control, events, logs, metrics, models, openapi, read, sessions, usage};
 
 /// Makes a reference to the schema of a type.
 pub(crate) type SchemaOf = fn(&mut SchemaGenerator) -> Schema;
@@ -30,6 +34,8 @@ pub(crate) struct Route {
     pub(crate) summary: &'static str,
     /// Whether it answers without a token.
     pub(crate) open: bool,
+    /// Whether the token of a session will do.
+    pub(crate) sessions: bool,
     /// What may stand behind the question mark.
     pub(crate) query: &'static [Parameter],
     /// The body it takes, if any.
@@ -74,6 +80,8 @@ pub(crate) enum Content {
     Lines(SchemaOf),
     /// Plain text.
     Text,
+    /// Nothing.
+    Nothing,
 }
 
 /// The codes that an operation may end with.
@@ -120,6 +128,7 @@ const READ: Route = Route {
     operation_id: "",
     summary: "",
     open: false,
+    sessions: false,
     query: &[],
     request: None,
     answers: &[],
@@ -142,6 +151,7 @@ pub(crate) const ROUTES: &[Route] = &[
         path: "/status",
         operation_id: "status",
         summary: "What runs, what is going on, and what is wrong.",
+        sessions: true,
         answers: &[Answer {
             status: 200,
             summary: "The present snapshot.",
@@ -154,6 +164,7 @@ pub(crate) const ROUTES: &[Route] = &[
         path: "/models",
         operation_id: "models",
         summary: "The models of the catalog, and what each of them is doing.",
+        sessions: true,
         answers: &[Answer {
             status: 200,
             summary: "The models, in the order of the catalog.",
@@ -189,6 +200,7 @@ pub(crate) const ROUTES: &[Route] = &[
         path: "/switch",
         operation_id: "switch",
         summary: "Replace the loaded model, or load one where none is.",
+        sessions: true,
         request: Some(schema::<SwitchRequest>),
         answers: &[
             Answer {
@@ -200,6 +212,63 @@ pub(crate) const ROUTES: &[Route] = &[
         ],
         codes: OPERATION,
         handler: || post(control::switch),
+        ..READ
+    },
+    Route {
+        method: Method::POST,
+        path: "/sessions",
+        operation_id: "open_session",
+        summary: "Attach a session: a program whose requests are told apart by its token.",
+        request: Some(schema::<SessionRequest>),
+        answers: &[Answer {
+            status: 201,
+            summary: "The session is attached until it is detached or the daemon ends.",
+            content: Content::Json(&[schema::<SessionAnswer>]),
+        }],
+        codes: &[Code::InvalidRequest, Code::BodyTooLarge, Code::ShuttingDown],
+        handler: || post(sessions::open),
+        ..READ
+    },
+    Route {
+        method: Method::DELETE,
+        path: "/sessions/{id}",
+        operation_id: "close_session",
+        summary: "Detach a session: its token is no longer taken.",
+        answers: &[Answer { status: 204, summary: "It is detached.", content: Content::Nothing }],
+        codes: &[Code::NotFound, Code::ShuttingDown],
+        handler: || delete(sessions::close),
+        ..READ
+    },
+    Route {
+        path: "/usage",
+        operation_id: "usage",
+        summary: "What requests cost, summed up.",
+        query: &[
+            Parameter { name: "by", summary: "What is summed up by; `model` unless said.", schema: schema::<UsageBy> },
+            Parameter {
+                name: "since",
+                summary: "Requests from then on: a time (`2026-11-01T08:00:00Z`), so long ago (`30d`, `12h`, `90m`), or a \
+                          day in the machine's time zone (`2026-11-01`); all that is kept unless said.",
+                schema: schema::<String>,
+            },
+        ],
+        answers: &[Answer { status: 200, summary: "The sums.", content: Content::Json(&[schema::<UsageList>]) }],
+        codes: &[Code::InvalidRequest, Code::Io],
+        handler: || get(usage::usage),
+        ..READ
+    },
+    Route {
+        path: "/history",
+        operation_id: "history",
+        summary: "Earlier operations, and how long their phases took.",
+        query: &[Parameter { name: "count", summary: "How many at most; 20 unless said.", schema: schema::<u32> }],
+        answers: &[Answer {
+            status: 200,
+            summary: "The latest operations, newest first.",
+            content: Content::Json(&[schema::<HistoryList>]),
+        }],
+        codes: &[Code::InvalidRequest, Code::Io],
+        handler: || get(usage::history),
         ..READ
     },
     Route {
@@ -259,11 +328,42 @@ pub(crate) const ROUTES: &[Route] = &[
 
 /// The methods that a path answers to; none where there is no such path.
 pub(crate) fn methods(path: &str) -> Vec<&'static str> {
-    let of_path = ROUTES.iter().filter(|route| route.path == path);
+    let of_path = ROUTES.iter().filter(|route| route.is_at(path));
     of_path
-        .flat_map(|route| if route.method == Method::GET { ["GET", "HEAD"].as_slice() } else { &["POST"] })
+        .flat_map(|route| match route.method {
+            Method::GET => ["GET", "HEAD"].as_slice(),
+            Method::DELETE => &["DELETE"],
+            _ => &["POST"],
+        })
         .copied()
         .collect()
+}
+
+impl Route {
+    /// Whether this is the route of a path, in which anything may stand for a part in braces.
+    fn is_at(&self, path: &str) -> bool {
+        let (mut own, mut asked) = (self.path.split('/'), path.split('/'));
+        loop {
+            match (own.next(), asked.next()) {
+                (None, None) => return true,
+                (Some(own), Some(asked)) if own == asked || own.starts_with('{') && !asked.is_empty() => {}
+                _ => return false,
+            }
+        }
+    }
+
+    /// The names of the parts of its path that stand in braces.
+    pub(crate) fn path_parameters(&self) -> impl Iterator<Item = &'static str> {
+        self.path.split('/').filter_map(|part| part.strip_prefix('{')?.strip_suffix('}'))
+    }
+}
+
+/// The routes that the token of a session will do for, in words.
+pub(crate) fn of_sessions() -> String {
+    let routes: Vec<String> =
+        ROUTES.iter().filter(|route| route.sessions).map(|route| format!("{} {}", route.method, route.path)).collect();
+    let (last, others) = routes.split_last().map_or(("", &[][..]), |(last, others)| (last.as_str(), others));
+    format!("{} and {last}", others.join(", "))
 }
 
 #[cfg(test)]
@@ -279,8 +379,21 @@ mod tests {
         assert_eq!((names.len(), routes.len()), (ROUTES.len(), ROUTES.len()), "every name and every route occurs once");
         for route in ROUTES {
             assert!(route.path.len() > 1 && !route.answers.is_empty(), "{} is filled in", route.path);
-            assert!(matches!(route.method, Method::GET | Method::POST), "`methods` knows {}", route.method);
+            assert!(
+                matches!(route.method, Method::GET | Method::POST | Method::DELETE),
+                "`methods` knows {}",
+                route.method
+            );
             assert_eq!(route.open, route.path == "/healthz", "{} needs the token", route.path);
         }
+        assert_eq!(of_sessions(), "GET /status, GET /models and POST /switch");
+    }
+
+    #[test]
+    fn paths_are_found_with_what_stands_in_them() {
+        assert_eq!(methods("/sessions/a:1"), ["DELETE"]);
+        assert_eq!(methods("/sessions"), ["POST"]);
+        assert_eq!(methods("/status"), ["GET", "HEAD"]);
+        assert!(methods("/sessions/a/b").is_empty() && methods("/sessions/").is_empty() && methods("/").is_empty());
     }
 }

@@ -1,7 +1,9 @@
 //! The ledger in this program: how long usage is kept, who counts it, and who hears when it cannot be written.
 
+use std::sync::Arc;
 use std::time::Duration;
 
+use corral_api::Metrics;
 use corral_core::Error;
 use corral_core::command::ControllerHandle;
 use corral_core::snapshot::NoticeLevel;
@@ -13,7 +15,7 @@ use tokio::runtime::Handle;
 const FLUSH_BOUND: Duration = Duration::from_secs(3);
 
 /// Ties the writer of the ledger to the rest of the program.
-pub(crate) fn hooks(controller: &ControllerHandle) -> Hooks {
+pub(crate) fn hooks(controller: &ControllerHandle, metrics: Arc<Metrics>) -> Hooks {
     let (catalog, people, runtime) = (controller.clone(), controller.clone(), Handle::current());
     Hooks {
         keep: Box::new(move || catalog.catalog().gateway.keep_usage),
@@ -27,7 +29,7 @@ pub(crate) fn hooks(controller: &ControllerHandle) -> Hooks {
                 }
             });
         }),
-        on_batch: Box::new(|_| {}),
+        on_batch: Box::new(move |records| metrics.requests(records)),
     }
 }
 

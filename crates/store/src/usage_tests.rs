@@ -110,14 +110,15 @@ proptest! {
 
         let model = |record: &RequestRecord| record.model.as_ref().map(ToString::to_string).unwrap_or_default();
         let session = |record: &RequestRecord| record.session.as_ref().map(ToString::to_string).unwrap_or_default();
-        let cases: [(_, &dyn Fn(&RequestRecord) -> String); 2] =
-            [(UsageBy::Model, &model), (UsageBy::Session, &session)];
-        for (by, key) in cases {
+        for (by, sums) in [
+            (UsageBy::Model, expected(&records, span, model)),
+            (UsageBy::Session, expected(&records, span, session)),
+        ] {
             let mut found = usage(by);
             let order: Vec<_> = found.iter().map(|row| row.tokens_in + row.tokens_out).collect();
             prop_assert!(order.is_sorted_by(|a, b| a >= b), "the most tokens first");
             found.sort_by(|a, b| a.key.cmp(&b.key));
-            prop_assert_eq!(found, rows(expected(&records, span, key)));
+            prop_assert_eq!(found, rows(sums));
         }
     }
 }

@@ -228,12 +228,12 @@ fn what_a_full_disk_takes_with_it_at_the_end_is_counted() {
 
 /// How often the writer's thread has gone to sleep.
 fn sleeps() -> u64 {
-    let tasks = std::fs::read_dir("/proc/self/task").expect("threads").map(|task| task.expect("a thread").path());
+    let mut tasks = std::fs::read_dir("/proc/self/task").expect("threads").map(|task| task.expect("a thread").path());
     let of = |task: PathBuf| {
         let name = std::fs::read_to_string(task.join("comm")).ok().filter(|name| name.trim() == "ledger");
         name.and_then(|_| std::fs::read_to_string(task.join("status")).ok())
     };
-    let status = tasks.filter_map(of).next().expect("the thread");
+    let status = tasks.find_map(of).expect("the thread");
     let line = status.lines().find_map(|line| line.strip_prefix("voluntary_ctxt_switches:")).expect("a count");
     line.trim().parse().expect("a number")
 }

@@ -6,9 +6,11 @@ pub mod fakes;
 pub mod gguf;
 pub mod home;
 pub mod launch;
+pub mod usage;
 pub mod wait;
 
 pub use gguf::TinyModel;
 pub use home::SandboxHome;
 pub use launch::launch_spec;
+pub use usage::FakeUsage;
 pub use wait::eventually;

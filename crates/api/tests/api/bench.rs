@@ -12,6 +12,7 @@ use corral_core::controller::{Controller, ControllerConfig};
 use corral_core::log::LogBuffer;
 use corral_core::snapshot::Snapshot;
 use corral_core::{Error, Secret};
+use corral_testkit::FakeUsage;
 use corral_testkit::fakes::{FakeEngine, Memory, ports};
 use serde_json::Value;
 use tempfile::TempDir;
@@ -46,6 +47,7 @@ pub(crate) struct Bench {
     pub(crate) controller: ControllerHandle,
     pub(crate) logs: Arc<LogBuffer>,
     pub(crate) metrics: Arc<Metrics>,
+    pub(crate) usage: Arc<FakeUsage>,
     pub(crate) shutdown: CancellationToken,
     pub(crate) serving: JoinHandle<Result<(), Error>>,
     pub(crate) models_dir: TempDir,
@@ -68,7 +70,7 @@ impl Bench {
             home: PathBuf::from("/home/u"),
             models_dir: models_dir.path().to_owned(),
         };
-        let config = ControllerConfig { version: "1.2.3".into(), catalog_path: "models.toml".into() };
+        let config = ControllerConfig { version: "1.2.3".into(), catalog_path: "models.toml".into(), gateway: None };
         let reading = Catalog::read(text, &surroundings);
         let (handle, controller) =
             Controller::new(config, ports(&engine, &Arc::new(Memory::default())), reading, Catalog::default());
@@ -80,10 +82,11 @@ impl Bench {
     pub(crate) async fn over(controller: ControllerHandle, engine: Arc<FakeEngine>, models_dir: TempDir) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
         let address = listener.local_addr().expect("an address");
-        let (state, shutdown) = (api_state(controller), CancellationToken::new());
+        let (usage, shutdown) = (Arc::<FakeUsage>::default(), CancellationToken::new());
+        let state = ApiState { usage: usage.clone(), ..api_state(controller) };
         let (controller, logs, metrics) = (state.controller.clone(), state.logs.clone(), state.metrics.clone());
         let serving = tokio::spawn(serve(listener, state, shutdown.clone()));
-        Self { address, engine, controller, logs, metrics, shutdown, serving, models_dir }
+        Self { address, engine, controller, logs, metrics, usage, shutdown, serving, models_dir }
     }
 
     /// A request that is right in every way; tests spoil one thing at a time.
@@ -122,6 +125,7 @@ pub(crate) fn api_state(controller: ControllerHandle) -> ApiState {
         logs: Arc::new(LogBuffer::new(10_000, 1 << 20)),
         token: Secret::new(TOKEN),
         metrics: Arc::new(Metrics::new()),
+        usage: Arc::<FakeUsage>::default(),
         version: "1.2.3".to_owned(),
     }
 }

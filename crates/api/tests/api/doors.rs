@@ -15,9 +15,43 @@ fn routes() -> Vec<(String, String)> {
     paths.iter().flat_map(of_path).collect()
 }
 
+#[tokio::test]
+async fn a_session_may_look_and_switch_and_nothing_else() {
+    let document = openapi();
+    for (method, path) in routes() {
+        let bench = Bench::new().await;
+        let token = bench.controller.open_session(None).await.expect("a session").token;
+        let bearer = format!("Bearer {}", token.expose());
+        let ask = right(&bench, &method, &path).await;
+        let answer = ask.with("Authorization", &bearer).open().await;
+        let may = ["/status", "/models", "/switch", "/healthz"].contains(&path.as_str());
+        let expected = if may { 200..=202 } else { 403..=403 };
+        assert!(expected.contains(&answer.status), "{method} {path}: {}", answer.status);
+        let described = &document["paths"][&path][method.to_lowercase()];
+        let said =
+            described["security"].as_array().is_some_and(|all| all.iter().any(|one| one.get("session").is_some()));
+        assert_eq!(said, may && path != "/healthz", "the document says so: {method} {path}");
+    }
+    let bench = Bench::new().await;
+    let opened = bench.controller.open_session(None).await.expect("a session");
+    let bearer = format!("Bearer {}", opened.token.expose());
+    let ask = |path: &str| bench.ask("GET", path).with("Authorization", &bearer).send();
+    let (message, hint) = ask("/usage").await.error(403, "forbidden");
+    assert!(message.contains("which may call GET /status, GET /models and POST /switch only"), "{message}");
+    assert!(!hint.is_empty());
+    bench.controller.close_session(opened.session.id).await.expect("it is attached");
+    ask("/status").await.error(401, "unauthorized");
+}
+
 /// A request for a route that is right in every way.
-fn right(bench: &Bench, method: &str, path: &str) -> Ask {
-    let ask = bench.ask(method, path);
+async fn right(bench: &Bench, method: &str, path: &str) -> Ask {
+    let ask = match path {
+        "/sessions/{id}" => {
+            let id = bench.controller.open_session(None).await.expect("a session").session.id;
+            bench.ask(method, &format!("/sessions/{id}"))
+        }
+        path => bench.ask(method, path),
+    };
     match path {
         "/switch" => ask.body(r#"{"model":"a"}"#),
         _ => ask,
@@ -28,9 +62,10 @@ fn right(bench: &Bench, method: &str, path: &str) -> Ask {
 async fn every_route_but_healthz_asks_for_the_token() {
     for (method, path) in routes() {
         let bench = Bench::new().await;
-        let ask = || right(&bench, &method, &path);
+        let ask = right(&bench, &method, &path).await;
+        let ask = || ask.clone();
         let taken = ask().open().await;
-        assert!(matches!(taken.status, 200 | 202), "{method} {path}: {}", taken.status);
+        assert!(matches!(taken.status, 200..=204), "{method} {path}: {}", taken.status);
         let none = ask().without("Authorization").open().await;
         if path == "/healthz" {
             assert_eq!(none.status, 200);
@@ -171,7 +206,8 @@ async fn host_comes_before_origin_before_route_before_token() {
 async fn wrong_methods_are_told_the_right_ones() {
     let bench = Bench::new().await;
     for (method, path) in routes() {
-        let allowed = if method == "GET" { "GET, HEAD" } else { "POST" };
+        let path = path.replace("{id}", "some");
+        let allowed = if method == "GET" { "GET, HEAD" } else { method.as_str() };
         for wrong in
             ["GET", "POST", "PUT", "DELETE", "PATCH", "OPTIONS", "BREW"].iter().filter(|wrong| **wrong != method)
         {

@@ -7,4 +7,6 @@ mod bodies;
 mod doors;
 mod operations;
 mod reads;
+mod sessions;
 mod streams;
+mod usage;

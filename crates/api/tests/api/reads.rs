@@ -89,11 +89,13 @@ async fn metrics_count() {
         step: Step::Load,
         progress: None,
         started_at,
+        expected_ms: None,
     };
     let at = "2026-01-01T00:00:03Z".parse().expect("a time");
     let failed = Some(Error::new(Code::LoadFailed, "it broke"));
-    bench.metrics.operation_ended(&Ended { operation: operation.clone(), at, error: None });
-    bench.metrics.operation_ended(&Ended { operation, at, error: failed });
+    let ended = Ended { operation, at, error: None, steps: Vec::new(), saved: None, restored: None };
+    bench.metrics.operation_ended(&ended);
+    bench.metrics.operation_ended(&Ended { error: failed, ..ended });
 
     let answer = bench.get("/metrics").await;
     assert_eq!(answer.header("content-type"), Some("text/plain; version=0.0.4; charset=utf-8"));
@@ -156,6 +158,9 @@ async fn the_document_is_whole() {
             }
             let open = operation["security"] == json!([]);
             assert_eq!((path == "/healthz", !responses.contains_key("401")), (open, open), "{method} {path}");
+            let names = path.split('/').filter(|part| part.starts_with('{')).count();
+            let parameters = operation["parameters"].as_array().map_or(&[][..], Vec::as_slice);
+            assert_eq!(parameters.iter().filter(|parameter| parameter["in"] == "path").count(), names, "{path}");
             assert_eq!(operation.get("requestBody").is_some(), method == "post", "{method} {path}");
         }
     }

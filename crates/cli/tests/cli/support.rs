@@ -13,8 +13,8 @@ use corral_core::controller::{Controller, ControllerConfig};
 use corral_core::log::LogBuffer;
 use corral_core::snapshot::Snapshot;
 use corral_daemon::DaemonFile;
-use corral_testkit::SandboxHome;
 use corral_testkit::fakes::{FakeEngine, Memory, ports};
+use corral_testkit::{FakeUsage, SandboxHome};
 use tokio::net::TcpListener;
 use tokio::runtime::Runtime;
 use tokio_util::sync::CancellationToken;
@@ -85,6 +85,7 @@ pub(crate) struct Daemon {
     pub(crate) engine: Arc<FakeEngine>,
     pub(crate) logs: Arc<LogBuffer>,
     pub(crate) controller: ControllerHandle,
+    pub(crate) usage: Arc<FakeUsage>,
     shutdown: CancellationToken,
     runtime: Runtime,
 }
@@ -105,7 +106,7 @@ impl Daemon {
         let config = ControllerConfig { version: "1.2.3".to_owned(), catalog_path: home.catalog(), gateway: None };
         let ports = ports(&engine, &Arc::<Memory>::default());
         let (controller, actor) = Controller::new(config, ports, reading, Catalog::default());
-        let shutdown = CancellationToken::new();
+        let (usage, shutdown) = (Arc::<FakeUsage>::default(), CancellationToken::new());
         let state = ApiState {
             controller: controller.clone(),
             logs: logs.clone(),
@@ -119,7 +120,7 @@ impl Daemon {
         runtime.spawn(actor.run());
         runtime.spawn(corral_api::serve(listener, state, shutdown.clone()));
         announce(&home, management);
-        Self { home, engine, logs, controller, shutdown, runtime }
+        Self { home, engine, logs, controller, usage, shutdown, runtime }
     }
 
     /// Runs the program against this daemon.

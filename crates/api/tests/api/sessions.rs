@@ -1,0 +1,43 @@
+//! Sessions come and go.
+
+use corral_api::dto::SessionAnswer;
+
+use crate::bench::Bench;
+
+#[tokio::test]
+async fn a_session_is_attached_until_it_is_detached() {
+    let bench = Bench::new().await;
+    let answer = bench.post("/sessions", r#"{"label":"~/project"}"#).await;
+    assert_eq!(answer.status, 201);
+    let SessionAnswer { session, token } = serde_json::from_str(&answer.body).expect("a session");
+    assert_eq!(session.label.as_deref(), Some("~/project"));
+    assert_eq!(bench.controller.session_of(&token), Some(session.id.clone()));
+    let nameless = bench.post("/sessions", "").await.json();
+    assert_eq!((nameless["session"]["label"].is_null(), nameless["token"] == token), (true, false));
+
+    let attached = bench.get("/status").await.json();
+    assert_eq!(attached["sessions"].as_array().expect("sessions").len(), 2);
+    assert_eq!(attached["sessions"][0]["id"], session.id.to_string());
+    assert!(!attached.to_string().contains(&token), "a token is told once");
+
+    let path = format!("/sessions/{}", session.id);
+    let gone = bench.ask("DELETE", &path).send().await;
+    assert_eq!((gone.status, gone.body.as_str()), (204, ""));
+    assert_eq!(bench.controller.session_of(&token), None);
+    let (message, _) = bench.ask("DELETE", &path).send().await.error(404, "not_found");
+    assert!(message.contains(session.id.as_str()), "{message}");
+    assert_eq!(bench.get("/status").await.json()["sessions"].as_array().expect("sessions").len(), 1);
+}
+
+#[tokio::test]
+async fn what_is_no_session_is_not_found() {
+    let bench = Bench::new().await;
+    for path in ["/sessions/nobody", "/sessions/a%20b", "/sessions/%F0%9F", "/sessions/", "/sessions/a/b"] {
+        bench.ask("DELETE", path).send().await.error(404, "not_found");
+    }
+    let (message, _) =
+        bench.post("/sessions", &format!(r#"{{"label":"{}"}}"#, "x".repeat(201))).await.error(400, "invalid_request");
+    assert!(message.contains("200"), "{message}");
+    bench.post("/sessions", r#"{"lable":"x"}"#).await.error(400, "invalid_request");
+    assert_eq!(bench.post("/sessions", &format!(r#"{{"label":"{}"}}"#, "é".repeat(200))).await.status, 201);
+}

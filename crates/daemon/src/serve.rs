@@ -35,6 +35,9 @@ const LOG_BOUNDS: (usize, usize) = (5_000, 1 << 20);
 /// 10 seconds that service supervisors usually give.
 const STOP_BOUND: Duration = Duration::from_secs(6);
 
+/// As many open files as all connections of both ports can take.
+const WANTED_FILES: u64 = 32_768;
+
 /// What `corral serve` can be told.
 pub struct ServeOptions {
     /// Called once, when the management API answers.
@@ -55,6 +58,7 @@ pub struct Serving {
 /// Serves until SIGTERM, SIGINT or SIGHUP, then ends in order: callers answered, the model stopped or left as
 /// `settings.toml` says.
 pub fn serve(env: Environment, options: ServeOptions) -> Result<()> {
+    allow_many_connections();
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .worker_threads(2)
         // Blocking work is rare and small; idle threads would only hold memory.
@@ -68,6 +72,17 @@ pub fn serve(env: Environment, options: ServeOptions) -> Result<()> {
     // A blocking read on a stuck file system must not hold the program.
     runtime.shutdown_timeout(Duration::from_millis(200));
     result
+}
+
+/// Lets this process have as many files open as it may: each request takes two, and the usual limit is 1024.
+fn allow_many_connections() {
+    use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+    let Rlimit { maximum, .. } = getrlimit(Resource::Nofile);
+    // Where it stays as it is, connections wait to be accepted.
+    let wanted = maximum.map_or(WANTED_FILES, |maximum| maximum.min(WANTED_FILES));
+    if let Err(error) = setrlimit(Resource::Nofile, Rlimit { current: Some(wanted), maximum }) {
+        tracing::debug!(%error, "the limit on open files stays as it is");
+    }
 }
 
 async fn run(env: Environment, options: ServeOptions) -> Result<()> {

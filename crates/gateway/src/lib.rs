@@ -1,7 +1,6 @@
 //! The inference port that outlives every switch: it routes requests, holds them while models change, streams the
 //! answers and counts their tokens.
 
-#[cfg_attr(not(test), expect(dead_code, reason = "the proxy is about to use it"))]
 mod adapt;
 mod answer;
 mod body;

@@ -10,7 +10,7 @@ use std::time::Duration;
 use corral_core::catalog::{AutoSwitch, Catalog};
 use corral_core::{Code, Error, ModelId};
 
-pub use self::run::schedule;
+pub(crate) use self::run::schedule;
 use crate::traffic::{Ask, Look};
 
 /// How long a model that failed to load is left alone by requests.

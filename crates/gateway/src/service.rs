@@ -18,6 +18,7 @@ use http::request::Parts;
 use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode};
 use hyper::body::Incoming;
 
+use crate::adapt;
 use crate::answer::AnswerReader;
 use crate::body::{Answer, Counted, KEEP_ALIVE, Waiting, server_gone};
 use crate::door;
@@ -259,14 +260,18 @@ impl Service {
     }
 
     /// The body as the model's template takes it.
-    async fn adapted(&self, exchange: &Exchange, pass: &Pass, catalog: &Catalog) -> Bytes {
+    async fn adapted(&self, exchange: &mut Exchange, pass: &Pass, catalog: &Catalog) -> Bytes {
+        let body = &exchange.body.bytes;
         let anthropic = matches!(exchange.asked.route, InferenceRoute::Messages | InferenceRoute::CountTokens);
         let model = catalog.models.get(&pass.upstream().model);
         if !anthropic || model.is_some_and(|model| !model.adapt_requests) {
-            return exchange.body.bytes.clone();
+            return body.clone();
         }
-        let body = &exchange.body.bytes;
-        body.clone()
+        let merge = adapt::needs_merge(body) && !self.takes_system(pass).await;
+        if merge {
+            exchange.asked.prompt = exchange.asked.prompt.take().map(Prompt::with_system_merged);
+        }
+        adapt::adapt(body, merge).unwrap_or_else(|| body.clone())
     }
 
     /// Whether the template of the model that serves takes `system` entries anywhere. Asked once for each server.

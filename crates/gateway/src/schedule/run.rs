@@ -20,7 +20,12 @@ const ASK_AGAIN: Duration = Duration::from_millis(250);
 
 /// Switches, loads and unloads models for the sake of requests, until `shutdown` or the end of the controller. Then
 /// those that wait are refused.
-pub async fn schedule(gate: Gate, controller: ControllerHandle, clock: Arc<dyn Clock>, shutdown: CancellationToken) {
+pub(crate) async fn schedule(
+    gate: Gate,
+    controller: ControllerHandle,
+    clock: Arc<dyn Clock>,
+    shutdown: CancellationToken,
+) {
     let mut scheduler = Scheduler {
         seen: controller.snapshot(),
         snapshots: controller.watch_snapshot(),

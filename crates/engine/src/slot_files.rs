@@ -1,7 +1,7 @@
 //! Conversations on disk: the KV cache of each slot, saved and read by llama-server itself.
 //!
-//! Each model has a folder of its own in the slots folder, which is all that its server sees of it. What is in the files
-//! is written down in an index that no server can reach: a file that is not as the index says is never given to a server.
+//! Each model has a folder of its own in the slots folder, which is all that its container sees of it. What the files
+//! are is written down in an index beside those folders: what is not as the index says is never given to a server.
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -119,3 +119,6 @@ async fn blocking<T: Send + 'static>(work: impl FnOnce() -> Result<T> + Send + '
 fn unwritten(path: &Path) -> impl FnOnce(std::io::Error) -> Error {
     move |error| errors::unusable("cannot write", path, error)
 }
+
+#[cfg(test)]
+mod tests;

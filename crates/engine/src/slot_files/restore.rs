@@ -2,9 +2,9 @@
 
 use std::sync::Arc;
 
+use corral_core::Result;
 use corral_core::launch::LaunchSpec;
 use corral_core::ports::KeptContext;
-use corral_core::{Error, Result};
 use jiff::Timestamp;
 
 use super::disk::{Plain, Trying};
@@ -77,10 +77,9 @@ impl SlotFiles {
         let checked = key.clone();
         let whole = blocking(move || {
             // Renamed in here, so that whoever gives up in between still gets the name back.
-            let whole = is_whole(&store, &checked);
-            Ok(whole.then(|| Trying::new(own, trying).ok()).flatten())
+            Ok(content(&store, &checked).and_then(|checksum| Some((checksum, Trying::new(own, trying).ok()?))))
         });
-        let Some(trying) = whole.await? else {
+        let Some((checksum, trying)) = whole.await? else {
             tracing::warn!(file = key, "saved conversations are damaged, and removed");
             self.forget(place, slot).await?;
             return Ok(Tried::Useless);
@@ -91,7 +90,7 @@ impl SlotFiles {
                 let store = Arc::clone(&self.store);
                 let used = move || {
                     drop(trying);
-                    used(&store, &key)
+                    used(&store, &key, checksum)
                 };
                 blocking(used).await?;
                 return Ok(Tried::Restored(tokens));
@@ -116,25 +115,24 @@ impl SlotFiles {
     }
 }
 
-fn used(store: &Store, key: &str) -> Result<(), Error> {
+fn used(store: &Store, key: &str, checksum: u64) -> Result<()> {
     let changed = store.change(|index| {
         let now = index.tick(Timestamp::now());
         if let Some(entry) = index.files.get_mut(key) {
-            entry.used_at = now;
+            (entry.used_at, entry.checksum) = (now, Some(checksum));
         }
     });
     changed.map_err(unwritten(&store.path()))
 }
 
-/// Whether a file is what was saved. That reads it all, so that it is in memory when the server reads it.
-fn is_whole(store: &Store, key: &str) -> bool {
-    let Some(entry) = store.read().files.remove(key) else { return false };
-    let Ok(plain) = Plain::open(&store.root.join(key)) else { return false };
-    if plain.bytes != entry.bytes {
-        return false;
-    }
+/// The checksum of a file that is what was saved; none of any other. That reads it all, so that it is in memory when
+/// the server reads it.
+fn content(store: &Store, key: &str) -> Option<u64> {
+    let entry = store.read().files.remove(key)?;
+    let plain = Plain::open(&store.root.join(key)).ok().filter(|plain| plain.bytes == entry.bytes)?;
     let untouched = is_untouched(store, &entry, &plain);
-    plain.checksum().is_ok_and(|checksum| entry.checksum.map_or(untouched, |known| known == checksum))
+    let checksum = plain.checksum().ok()?;
+    entry.checksum.map_or(untouched, |known| known == checksum).then_some(checksum)
 }
 
 /// Whether a file that Corral could not make a checksum of, because it was ended too soon, still is as it was saved.

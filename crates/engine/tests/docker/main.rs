@@ -8,4 +8,5 @@ mod absent;
 mod fail;
 mod fake;
 mod serve;
+mod slots;
 mod world;

@@ -119,13 +119,21 @@ pub async fn next(events: &mut mpsc::UnboundedReceiver<EngineEvent>) -> EngineEv
 
 /// The status and the body of a request to a server.
 pub async fn get(url: &str, path: &str, key: Option<&str>) -> (u16, String) {
-    use http_body_util::{BodyExt, Empty};
+    ask(http::Request::get(format!("{url}{path}")), key, String::new()).await
+}
+
+/// The status and the body of a request with a body in JSON.
+pub async fn post(url: &str, path: &str, key: &str, body: String) -> (u16, String) {
+    ask(http::Request::post(format!("{url}{path}")), Some(key), body).await
+}
+
+async fn ask(mut request: http::request::Builder, key: Option<&str>, body: String) -> (u16, String) {
+    use http_body_util::{BodyExt, Full};
     let client = hyper_util::client::legacy::Client::builder(hyper_util::rt::TokioExecutor::new()).build_http();
-    let mut request = http::Request::get(format!("{url}{path}"));
     if let Some(key) = key {
         request = request.header("Authorization", format!("Bearer {key}"));
     }
-    let request = request.body(Empty::<bytes::Bytes>::new()).expect("a request");
+    let request = request.body(Full::new(bytes::Bytes::from(body))).expect("a request");
     let response = client.request(request).await.expect("an answer");
     let status = response.status().as_u16();
     let body = response.into_body().collect().await.expect("a body").to_bytes();

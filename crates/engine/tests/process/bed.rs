@@ -19,7 +19,7 @@ use http_body_util::{BodyExt, Full};
 use hyper_util::client::legacy::Client;
 use hyper_util::rt::TokioExecutor;
 use rustix::process::{Pid, Signal};
-use serde_json::Value;
+use serde_json::{Value, json};
 use tokio::sync::mpsc::UnboundedReceiver;
 use tokio_util::task::AbortOnDropHandle;
 
@@ -158,13 +158,19 @@ pub(crate) async fn exited(events: &mut UnboundedReceiver<EngineEvent>) -> (Inst
 
 /// `POST /v1/chat/completions` of a few tokens.
 pub(crate) async fn chat(endpoint: &Endpoint, key: Option<&Secret>) -> (StatusCode, Value) {
-    let body = r#"{"messages":[{"role":"user","content":"hello"}],"max_tokens":4}"#;
-    let mut request = Request::post(format!("{}/v1/chat/completions", endpoint.url));
+    let body = json!({"messages": [{"role": "user", "content": "hello"}], "max_tokens": 4});
+    post(endpoint, key, "/v1/chat/completions", &body).await
+}
+
+/// A request with a body in JSON.
+pub(crate) async fn post(endpoint: &Endpoint, key: Option<&Secret>, path: &str, body: &Value) -> (StatusCode, Value) {
+    let mut request = Request::post(format!("{}{path}", endpoint.url));
     if let Some(key) = key {
         request = request.header("Authorization", format!("Bearer {}", key.expose()));
     }
     let client = Client::builder(TokioExecutor::new()).build_http();
-    let response = client.request(request.body(Full::new(Bytes::from(body))).unwrap()).await.unwrap();
+    let request = request.body(Full::new(Bytes::from(body.to_string()))).unwrap();
+    let response = client.request(request).await.unwrap();
     let status = response.status();
     let bytes = response.into_body().collect().await.unwrap().to_bytes();
     (status, serde_json::from_slice(&bytes).unwrap())

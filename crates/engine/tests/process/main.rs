@@ -6,3 +6,4 @@ mod adopt;
 mod bed;
 mod fail;
 mod serve;
+mod slots;

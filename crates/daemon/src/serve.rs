@@ -109,21 +109,14 @@ async fn run(env: Environment, options: ServeOptions) -> Result<()> {
     let version = env!("CARGO_PKG_VERSION").to_owned();
     let logs = Arc::new(LogBuffer::new(LOG_BOUNDS.0, LOG_BOUNDS.1));
     let metrics = Arc::new(Metrics::new());
-    let engine_config = EngineConfig {
-        home_id: paths.home_id(),
-        slots_dir: paths.slots_dir.clone(),
-        state_dir: paths.state_dir.clone(),
-        run_dir: paths.run_dir.clone(),
-        env,
-        logs: logs.clone(),
-        version: version.clone(),
-    };
+    let engine_config = engine_config(&paths, env, logs.clone(), version.clone());
     let engines = Engines::new(&engine_config, catalog_file::uses(in_force, Runtime::Docker));
     let store = Arc::new(Store::open(&paths.database)?);
     // Whoever serves requests records them here; it takes them from now on.
     let (request_ledger, ledger_writer) = corral_store::ledger(&paths.database);
     let clock = Arc::new(SystemClock::new());
     let gate = Gate::new(clock.clone());
+    metrics.watch_gateway(usage::waiting(gate.clone()));
     let ports = Ports {
         engine: Arc::new(engines.clone()),
         files: Arc::new(LocalModelFiles),
@@ -177,6 +170,18 @@ async fn run(env: Environment, options: ServeOptions) -> Result<()> {
     remove(&paths.daemon_file);
     remove(&paths.token);
     api_end
+}
+
+fn engine_config(paths: &Paths, env: Environment, logs: Arc<LogBuffer>, version: String) -> EngineConfig {
+    EngineConfig {
+        home_id: paths.home_id(),
+        slots_dir: paths.slots_dir.clone(),
+        state_dir: paths.state_dir.clone(),
+        run_dir: paths.run_dir.clone(),
+        env,
+        logs,
+        version,
+    }
 }
 
 /// Ends the controller, and with it the model or not, within bounds.

@@ -3,10 +3,11 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use corral_api::Metrics;
+use corral_api::{Metrics, Waiting};
 use corral_core::Error;
 use corral_core::command::ControllerHandle;
 use corral_core::snapshot::NoticeLevel;
+use corral_gateway::Gate;
 use corral_store::{Hooks, RunningWriter, Trouble};
 use jiff::Timestamp;
 use tokio::runtime::Handle;
@@ -30,6 +31,14 @@ pub(crate) fn hooks(controller: &ControllerHandle, metrics: Arc<Metrics>) -> Hoo
             });
         }),
         on_batch: Box::new(move |records| metrics.requests(records)),
+    }
+}
+
+/// The requests at the gateway, as they are counted.
+pub(crate) fn waiting(gate: Gate) -> impl Fn() -> Waiting + Send + Sync + 'static {
+    move || {
+        let (running, waiting) = gate.counts();
+        Waiting { waiting: waiting as u64, running: running as u64 }
     }
 }
 

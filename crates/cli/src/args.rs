@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-use clap::{Args, Parser, Subcommand, ValueHint};
+use clap::{Args, Parser, Subcommand, ValueEnum, ValueHint};
 use clap_complete::Shell;
 
 const FIRST_STEPS: &str = "\
@@ -63,6 +63,15 @@ Examples:
   corral logs -n 20
   corral logs -f --json | jq -r .msg")]
     Logs(LogsArgs),
+    /// Show what requests cost: tokens and time, by model, session or day
+    ///
+    /// Counted are the requests that go through the gateway, for as long as `keep_usage` of the catalog says.
+    #[command(after_help = "\
+Examples:
+  corral usage --since 7d
+  corral usage --by day --since 2026-11-01
+  corral usage --by session --json | jq -r '.rows[] | [.key, .tokens_in, .tokens_out] | @tsv'")]
+    Usage(UsageArgs),
     /// Say whether a catalog is right, and if not, where and why
     ///
     /// Needs no daemon. Looks at the model files too: is each there, and whole?
@@ -143,6 +152,27 @@ pub(crate) struct LogsArgs {
     /// Go on with new lines as they come, until ^C
     #[arg(short, long)]
     pub(crate) follow: bool,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct UsageArgs {
+    /// What is summed up by
+    #[arg(long, value_name = "WHAT", value_enum, default_value_t = By::Model)]
+    pub(crate) by: By,
+    /// Requests from then on: 30d, 12h, 90m, a day as in 2026-11-01, or a time as in 2026-11-01T08:00:00Z
+    #[arg(long, value_name = "WHEN")]
+    pub(crate) since: Option<String>,
+}
+
+/// What usage is summed up by.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum By {
+    /// Each model
+    Model,
+    /// Each session
+    Session,
+    /// Each day, in the machine's time zone
+    Day,
 }
 
 #[derive(Debug, Args)]

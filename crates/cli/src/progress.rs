@@ -64,9 +64,9 @@ fn bar(asked: &str) -> ProgressBar {
 fn draw(snapshots: impl Iterator<Item = Snapshot>, bar: &ProgressBar) {
     for operation in snapshots.filter_map(|snapshot| snapshot.operation) {
         bar.set_prefix(heading(&operation));
-        bar.set_message(
-            operation.progress.map_or_else(String::new, |progress| format!("  {}", text::progress(progress))),
-        );
+        let expected = operation.expected_ms.map_or_else(String::new, |ms| format!(" of {}", text::about(ms)));
+        let progress = operation.progress.map_or_else(String::new, |done| format!("  {}", text::progress(done)));
+        bar.set_message(expected + &progress);
     }
 }
 
@@ -75,7 +75,10 @@ fn steps(snapshots: impl Iterator<Item = Snapshot>, mut say: impl FnMut(&str)) {
     for operation in snapshots.filter_map(|snapshot| snapshot.operation) {
         let here = Some((operation.id, operation.step));
         if here != last {
-            say(&heading(&operation));
+            let begins = last.map(|(id, _)| id) != Some(operation.id);
+            let expected = operation.expected_ms.filter(|_| begins);
+            let expected = expected.map_or_else(String::new, |ms| format!("  {} in all", text::about(ms)));
+            say(&(heading(&operation) + &expected));
             last = here;
         }
     }
@@ -113,6 +116,20 @@ mod tests {
         assert_eq!((bar.prefix().as_str(), bar.message().as_str()), ("switch a → b  load", "  1.2 GB/4.7 GB"));
         draw(passing(&[("rollback", None)]).into_iter(), &bar);
         assert_eq!((bar.prefix().as_str(), bar.message().as_str()), ("switch a → b  roll back", ""));
+    }
+
+    #[test]
+    fn how_long_it_will_take_is_said_where_it_is_known() {
+        let mut all = passing(&[("stop", None), ("load", Some(1_200_000_000))]);
+        for snapshot in &mut all {
+            snapshot.operation.as_mut().unwrap().expected_ms = Some(12_300);
+        }
+        let bar = ProgressBar::hidden();
+        draw(all.clone().into_iter(), &bar);
+        assert_eq!(bar.message(), " of about 12 s  1.2 GB/4.7 GB");
+        let mut said = Vec::new();
+        steps(all.into_iter(), |step| said.push(step.to_owned()));
+        assert_eq!(said, ["switch a → b  stop  about 12 s in all", "switch a → b  load"]);
     }
 
     #[test]

@@ -1,5 +1,7 @@
 //! Numbers and operations as people read them.
 
+use std::time::Duration;
+
 use corral_core::snapshot::{OperationKind, OperationView, Progress, Step};
 use corral_core::{ErrorBody, ModelId};
 
@@ -29,6 +31,36 @@ pub(crate) fn duration(seconds: f64) -> String {
         (0, _) => format!("{hours} h {} min", minutes % 60),
         _ => format!("{days} d {} h", hours % 24),
     }
+}
+
+/// How long something will take: to a second where it takes ten.
+pub(crate) fn about(milliseconds: u64) -> String {
+    let seconds = Duration::from_millis(milliseconds).as_secs_f64();
+    if (10.0..59.5).contains(&seconds) {
+        format!("about {seconds:.0} s")
+    } else {
+        format!("about {}", duration(seconds))
+    }
+}
+
+/// A number with its digits in groups: `1,234,567`.
+pub(crate) fn grouped(number: u64) -> String {
+    let digits = number.to_string();
+    let mut text = String::with_capacity(digits.len() * 4 / 3);
+    for (at, digit) in digits.chars().enumerate() {
+        if at > 0 && (digits.len() - at).is_multiple_of(3) {
+            text.push(',');
+        }
+        text.push(digit);
+    }
+    text
+}
+
+/// The share of a whole, for instance `90%`; nothing where there is no whole.
+pub(crate) fn percent(part: u64, whole: u64) -> String {
+    // Rounded down: nothing is whole that is not.
+    let share = (u128::from(part) * 100).checked_div(u128::from(whole));
+    share.map_or_else(String::new, |share| format!("{share}%"))
 }
 
 /// The singular or the plural, with the number before it.
@@ -106,6 +138,19 @@ mod tests {
         let expected =
             ["0.0 s", "0.0 s", "59.9 s", "1 min 0 s", "2 min 5 s", "1 h 0 min", "2 h 5 min", "1 d 3 h", "0.0 s"];
         assert_eq!(shown, expected);
+    }
+
+    #[test]
+    fn what_is_to_come_is_about() {
+        let shown = [900, 9_940, 12_400, 59_000, 61_000].map(about);
+        assert_eq!(shown, ["about 0.9 s", "about 9.9 s", "about 12 s", "about 59 s", "about 1 min 1 s"]);
+    }
+
+    #[test]
+    fn numbers_and_shares() {
+        let shown = [0, 12, 999, 1_000, 12_345, 1_234_567].map(grouped);
+        assert_eq!(shown, ["0", "12", "999", "1,000", "12,345", "1,234,567"]);
+        assert_eq!([percent(0, 0), percent(0, 9), percent(999, 1000), percent(7, 7)], ["", "0%", "99%", "100%"]);
     }
 
     #[test]

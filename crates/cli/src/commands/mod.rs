@@ -8,6 +8,7 @@ mod logs;
 mod operate;
 mod serve;
 mod status;
+mod usage;
 
 use corral_daemon::Environment;
 
@@ -27,6 +28,7 @@ pub(crate) fn run(command: Command, env: Environment, out: &mut Output) -> Outco
         Command::Stop(args) => operate::stop(&args, &env, out),
         Command::Switch(args) => operate::switch(args, &env, out),
         Command::Logs(args) => logs::logs(&args, &env, out),
+        Command::Usage(args) => usage::usage(&args, &env, out),
         Command::Check(args) => check::check(args.file, &env, out),
         Command::Schema(args) => describe::schema(&args, out),
         Command::Doctor => doctor::doctor(&env, out),

@@ -3,7 +3,7 @@
 use anstyle::Style;
 use corral_core::ErrorBody;
 use corral_core::launch::Runtime;
-use corral_core::snapshot::{EngineView, OperationView, Phase, Snapshot};
+use corral_core::snapshot::{ContextOutcome, ContextView, EngineView, OperationView, Phase, SessionView, Snapshot};
 use corral_daemon::Environment;
 use jiff::Timestamp;
 use jiff::tz::TimeZone;
@@ -46,8 +46,8 @@ fn render(snapshot: &Snapshot, now: Timestamp, zone: &TimeZone, paint: Paint) ->
     if let Some(gateway) = &snapshot.gateway {
         rows.add("gateway", gateway);
     }
-    if !snapshot.sessions.is_empty() {
-        rows.add("sessions", snapshot.sessions.len().to_string());
+    for (at, session) in snapshot.sessions.iter().enumerate() {
+        rows.add(if at == 0 { "sessions" } else { "" }, session_text(session, now, zone));
     }
     if let Some(operation) = &snapshot.operation {
         rows.add("operation", operation_text(operation, now));
@@ -95,6 +95,9 @@ impl Rows {
         if let Some(key) = &engine.key_file {
             self.add("key", key);
         }
+        if let Some(context) = engine.context {
+            self.styled("context", context_text(context), context_style(context.outcome));
+        }
         if engine.config_changed {
             let note = "the catalog has changed since: `corral switch` to the same model takes the change over";
             self.styled("note", note, BUSY);
@@ -135,13 +138,50 @@ fn since(then: Timestamp, now: Timestamp, zone: &TimeZone) -> String {
 fn operation_text(operation: &OperationView, now: Timestamp) -> String {
     let elapsed = text::duration(now.duration_since(operation.started_at).as_secs_f64());
     let progress = operation.progress.map_or_else(String::new, |progress| format!("  {}", text::progress(progress)));
-    format!("{}  {}  {elapsed}{progress}", text::change(operation), text::step(operation.step))
+    let expected = operation.expected_ms.map_or_else(String::new, |ms| format!(" of {}", text::about(ms)));
+    format!("{}  {}  {elapsed}{expected}{progress}", text::change(operation), text::step(operation.step))
+}
+
+/// What became of the conversations that the model had when it was last stopped.
+fn context_text(context: ContextView) -> String {
+    let brought = text::grouped(context.restored_tokens);
+    let prompt = text::grouped(context.prompt_tokens.unwrap_or(0));
+    let cached = text::grouped(context.cached_tokens.unwrap_or(0));
+    match context.outcome {
+        ContextOutcome::Pending => {
+            format!("{brought} tokens of conversation were brought back; the first answer that continues one will tell")
+        }
+        ContextOutcome::Kept => {
+            format!(
+                "kept: {brought} tokens of conversation were brought back, {cached} of a prompt's {prompt} were used"
+            )
+        }
+        ContextOutcome::Lost => {
+            format!(
+                "lost: {brought} tokens of conversation were brought back, but only {cached} of a prompt's {prompt} used"
+            )
+        }
+    }
+}
+
+fn context_style(outcome: ContextOutcome) -> Style {
+    match outcome {
+        ContextOutcome::Pending => Style::new(),
+        ContextOutcome::Kept => GOOD,
+        ContextOutcome::Lost => BUSY,
+    }
+}
+
+/// A session by its label, else by its id.
+fn session_text(session: &SessionView, now: Timestamp, zone: &TimeZone) -> String {
+    let name = session.label.as_deref().unwrap_or(session.id.as_str());
+    format!("{name}, since {}", since(session.started_at, now, zone))
 }
 
 #[cfg(test)]
 mod tests {
     use corral_core::snapshot::{CatalogView, OperationKind, Progress, Step};
-    use corral_core::{Code, ConfigHash, Error, InstanceId, ModelId, OperationId};
+    use corral_core::{Code, ConfigHash, Error, InstanceId, ModelId, OperationId, SessionId};
 
     use super::*;
 
@@ -218,6 +258,71 @@ mod tests {
             "catalog    1 model in /c/models.toml\n",
         );
         assert_eq!(shown(&snapshot), expected);
+    }
+
+    #[test]
+    fn an_operation_shows_how_long_it_will_take() {
+        let mut operation = OperationView {
+            id: serde_json::from_str::<OperationId>("\"018f0000-0000-7000-8000-000000000000\"").unwrap(),
+            kind: OperationKind::Start,
+            from: None,
+            to: Some(id("b")),
+            step: Step::Load,
+            progress: None,
+            started_at: at("2026-05-04T12:03:02Z"),
+            expected_ms: Some(12_300),
+        };
+        let now = at("2026-05-04T12:03:05Z");
+        assert_eq!(operation_text(&operation, now), "start b  load  3.0 s of about 12 s");
+        operation.expected_ms = None;
+        assert_eq!(operation_text(&operation, now), "start b  load  3.0 s");
+    }
+
+    #[test]
+    fn the_gateway_and_its_sessions_are_shown() {
+        let session = |id: &str, label: Option<&str>, started_at: &str| SessionView {
+            id: SessionId::new(id).unwrap(),
+            label: label.map(str::to_owned),
+            started_at: at(started_at),
+        };
+        let mut snapshot = Snapshot { gateway: Some("http://127.0.0.1:8080".to_owned()), ..stopped() };
+        snapshot.sessions.push(session("0-1", Some("~/project"), "2026-05-04T12:00:00Z"));
+        snapshot.sessions.push(session("0-2", None, "2026-05-03T12:03:05Z"));
+        let expected = concat!(
+            "phase     stopped\n",
+            "gateway   http://127.0.0.1:8080\n",
+            "sessions  ~/project, since 12:00:00, 3 min 5 s ago\n",
+            "          0-2, since 2026-05-03 12:03:05, 1 d 0 h ago\n",
+            "catalog   1 model in /c/models.toml\n",
+        );
+        assert_eq!(shown(&snapshot), expected);
+    }
+
+    #[test]
+    fn what_became_of_conversations_is_said_in_words() {
+        let context = |outcome, numbers: Option<(u64, u64)>| ContextView {
+            restored_tokens: 4_096,
+            outcome,
+            prompt_tokens: numbers.map(|(prompt, _)| prompt),
+            cached_tokens: numbers.map(|(_, cached)| cached),
+        };
+        let table = [
+            (
+                context(ContextOutcome::Pending, None),
+                "4,096 tokens of conversation were brought back; the first answer that continues one will tell",
+            ),
+            (
+                context(ContextOutcome::Kept, Some((5_000, 4_090))),
+                "kept: 4,096 tokens of conversation were brought back, 4,090 of a prompt's 5,000 were used",
+            ),
+            (
+                context(ContextOutcome::Lost, Some((5_000, 7))),
+                "lost: 4,096 tokens of conversation were brought back, but only 7 of a prompt's 5,000 used",
+            ),
+        ];
+        for (context, text) in table {
+            assert_eq!(context_text(context), text);
+        }
     }
 
     #[test]

@@ -11,8 +11,8 @@ use serde_json::Value;
 
 use crate::support::{Run, THREE, announce, corral, run, three_models};
 
-const COMMANDS: [&str; 11] =
-    ["serve", "list", "status", "start", "stop", "switch", "logs", "check", "schema", "doctor", "completions"];
+const COMMANDS: [&str; 12] =
+    ["serve", "list", "status", "start", "stop", "switch", "logs", "usage", "check", "schema", "doctor", "completions"];
 
 const ANY_PORTS: &str = "schema = 1\n[server]\ngateway = \"127.0.0.1:0\"\nmanagement = \"127.0.0.1:0\"\n[engine]\n\
                          runtime = \"process\"\n";
@@ -259,7 +259,10 @@ fn serve_says_where_and_ends_in_order() {
     let mut serving = corral(&home, ["serve"]).stdout(Stdio::piped()).stderr(Stdio::null()).spawn().unwrap();
     let mut lines = BufReader::new(serving.stdout.take().unwrap()).lines().map_while(Result::ok);
     let first = lines.next().expect("it says where it serves");
-    assert!(first.starts_with("Corral serves models at http://127.0.0.1:") && first.ends_with("; ^C ends it"), "{first}");
+    assert!(
+        first.starts_with("Corral serves models at http://127.0.0.1:") && first.ends_with("; ^C ends it"),
+        "{first}"
+    );
     let manage = lines.next().expect("and where it is managed");
     assert!(manage.starts_with("  manage   http://127.0.0.1:"), "{manage}");
     assert_eq!(lines.next(), Some(format!("  token    {}", home.run().join("token").display())));

@@ -3,9 +3,10 @@
 use std::io::{BufRead, BufReader, Read};
 use std::process::Stdio;
 
-use corral_api::dto::{ErrorAnswer, ModelList, ModelState, OperationAnswer, PlanAnswer};
+use corral_api::dto::{ErrorAnswer, ModelList, ModelState, OperationAnswer, PlanAnswer, UsageList};
 use corral_core::log::{LogLevel, LogRecord};
 use corral_core::snapshot::{Phase, Snapshot, Step};
+use corral_core::usage::{UsageBy, UsageRow};
 use corral_core::{Code, Error, ModelId};
 use corral_testkit::fakes::Verb;
 
@@ -241,4 +242,41 @@ fn mistakes_of_the_catalog_are_mentioned() {
     assert_eq!((list.code, list.stdout.lines().count()), (Some(0), 4));
     assert!(list.stderr.starts_with("the catalog has ") && list.stderr.contains("`corral check`"), "{}", list.stderr);
     assert!(daemon.run(&["status"]).stdout.contains("\nmistake  "));
+}
+
+#[test]
+fn usage_is_for_people_and_for_programs() {
+    let daemon = Daemon::new();
+    let none = daemon.run(&["usage"]);
+    assert_eq!((none.code, none.stderr.as_str()), (Some(0), ""));
+    assert!(none.stdout.starts_with("no requests: ") && none.stdout.contains("`corral status`"), "{}", none.stdout);
+    assert_eq!(daemon.run(&["usage", "--json"]).stdout, "{\"rows\":[]}\n");
+
+    let row = |key: &str, tokens_in| UsageRow {
+        key: key.to_owned(),
+        requests: 2,
+        tokens_in,
+        tokens_out: 30,
+        tokens_cached: tokens_in / 2,
+        seconds: 4.5,
+    };
+    *daemon.usage.rows.lock().unwrap() = vec![row("a", 2_000), row("b", 100)];
+    let shown = daemon.run(&["usage", "--by", "session", "--since", "2026-11-01T08:00:00+02:00"]);
+    let table = concat!(
+        "SESSION  REQUESTS     IN  CACHED       OUT   TIME\n",
+        "a               2  2,000   1,000  50%   30  4.5 s\n",
+        "b               2    100      50  50%   30  4.5 s\n",
+        "total           4  2,100   1,050  50%   60  9.0 s\n",
+    );
+    assert_eq!((shown.code, shown.stdout.as_str()), (Some(0), table));
+    let asked = daemon.usage.asked.lock().unwrap().take();
+    assert_eq!(asked, Some((UsageBy::Session, "2026-11-01T06:00:00Z".parse().ok(), None)));
+
+    let list: UsageList = serde_json::from_value(daemon.run(&["usage", "--json"]).json()).unwrap();
+    assert_eq!(list.rows, [row("a", 2_000), row("b", 100)]);
+
+    let wrong = daemon.run(&["usage", "--since", "monday"]);
+    assert_eq!((wrong.code, wrong.stdout.as_str()), (Some(1), ""));
+    assert!(wrong.stderr.starts_with("error: `since` is `monday`") && wrong.stderr.contains("30d"), "{}", wrong.stderr);
+    assert_eq!(daemon.run(&["usage", "--by", "week"]).code, Some(2));
 }

@@ -1,0 +1,145 @@
+//! `corral usage`
+
+use anstyle::Style;
+use corral_api::dto::UsageList;
+use corral_core::usage::UsageRow;
+use corral_daemon::Environment;
+
+use super::Outcome;
+use crate::args::{By, UsageArgs};
+use crate::client::Client;
+use crate::exit;
+use crate::output::{BOLD, DIM, Output, Paint};
+use crate::table::{Cell, table};
+use crate::text;
+
+/// Shows what requests cost.
+pub(crate) fn usage(args: &UsageArgs, env: &Environment, out: &mut Output) -> Outcome {
+    let client = Client::of_home(env)?;
+    let body = client.get(&target(args))?;
+    if out.json {
+        out.raw(&body)?;
+    } else {
+        let UsageList { rows } = client.parse(&body)?;
+        out.text(&render(&rows, args, out.paint))?;
+    }
+    Ok(exit::DONE)
+}
+
+fn target(args: &UsageArgs) -> String {
+    let by = match args.by {
+        By::Model => "model",
+        By::Session => "session",
+        By::Day => "day",
+    };
+    let since = args.since.as_ref().map_or_else(String::new, |since| format!("&since={}", encoded(since)));
+    format!("/usage?by={by}{since}")
+}
+
+/// The text as it may stand in a query.
+fn encoded(text: &str) -> String {
+    let encode = |byte: u8| match byte {
+        b'0'..=b'9' | b'A'..=b'Z' | b'a'..=b'z' | b'-' | b'.' | b':' => char::from(byte).to_string(),
+        byte => format!("%{byte:02X}"),
+    };
+    text.bytes().map(encode).collect()
+}
+
+fn render(rows: &[UsageRow], args: &UsageArgs, paint: Paint) -> String {
+    if rows.is_empty() {
+        let since = args.since.as_ref().map_or_else(String::new, |since| format!(" since {since}"));
+        return format!(
+            "no requests{since}: those that go through the gateway are counted, `corral status` shows where it is\n"
+        );
+    }
+    let (heading, none) = match args.by {
+        By::Model => ("MODEL", "no model"),
+        By::Session => ("SESSION", "no session"),
+        By::Day => ("DAY", "-"),
+    };
+    let head = |text: &str| Cell::new(text).style(DIM);
+    let mut lines = vec![vec![
+        head(heading),
+        head("REQUESTS").right(),
+        head("IN").right(),
+        head("CACHED").right(),
+        head("").right(),
+        head("OUT").right(),
+        head("TIME").right(),
+    ]];
+    lines.extend(rows.iter().map(|row| {
+        let key = if row.key.is_empty() { Cell::new(none).style(DIM) } else { Cell::new(&row.key) };
+        line(key, row, Style::new())
+    }));
+    lines.push(line(Cell::new("total").style(BOLD), &total(rows), BOLD));
+    table(&lines, paint)
+}
+
+fn line(key: Cell, row: &UsageRow, style: Style) -> Vec<Cell> {
+    let numbers = [
+        text::grouped(row.requests),
+        text::grouped(row.tokens_in),
+        text::grouped(row.tokens_cached),
+        text::percent(row.tokens_cached, row.tokens_in),
+        text::grouped(row.tokens_out),
+        text::duration(row.seconds),
+    ];
+    std::iter::once(key).chain(numbers.into_iter().map(|number| Cell::new(number).right().style(style))).collect()
+}
+
+fn total(rows: &[UsageRow]) -> UsageRow {
+    let sum = |number: fn(&UsageRow) -> u64| rows.iter().map(number).fold(0, u64::saturating_add);
+    UsageRow {
+        key: String::new(),
+        requests: sum(|row| row.requests),
+        tokens_in: sum(|row| row.tokens_in),
+        tokens_out: sum(|row| row.tokens_out),
+        tokens_cached: sum(|row| row.tokens_cached),
+        seconds: rows.iter().map(|row| row.seconds).sum(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn row(key: &str, requests: u64, tokens: [u64; 3], seconds: f64) -> UsageRow {
+        let [tokens_in, tokens_out, tokens_cached] = tokens;
+        UsageRow { key: key.to_owned(), requests, tokens_in, tokens_out, tokens_cached, seconds }
+    }
+
+    fn args(by: By, since: Option<&str>) -> UsageArgs {
+        UsageArgs { by, since: since.map(str::to_owned) }
+    }
+
+    #[test]
+    fn usage_stands_in_a_table_with_its_total() {
+        let rows = [
+            row("glm-flash", 1_234, [12_345_678, 98_765, 11_200_000], 7_500.0),
+            row("tiny", 2, [10, 4, 0], 0.25),
+            row("", 3, [0, 0, 0], 0.0),
+        ];
+        let expected = concat!(
+            "MODEL      REQUESTS          IN      CACHED          OUT       TIME\n",
+            "glm-flash     1,234  12,345,678  11,200,000  90%  98,765  2 h 5 min\n",
+            "tiny              2          10           0   0%       4      0.2 s\n",
+            "no model          3           0           0            0      0.0 s\n",
+            "total         1,239  12,345,688  11,200,000  90%  98,769  2 h 5 min\n",
+        );
+        assert_eq!(render(&rows, &args(By::Model, None), Paint(false)), expected);
+    }
+
+    #[test]
+    fn no_usage_says_what_is_counted() {
+        assert!(render(&[], &args(By::Day, None), Paint(false)).starts_with("no requests: those that go through"));
+        assert!(render(&[], &args(By::Day, Some("7d")), Paint(false)).starts_with("no requests since 7d: "));
+    }
+
+    #[test]
+    fn what_is_asked_for_stands_in_the_query() {
+        assert_eq!(target(&args(By::Model, None)), "/usage?by=model");
+        let time = "2026-11-01T08:00:00+02:00";
+        assert_eq!(target(&args(By::Day, Some(time))), "/usage?by=day&since=2026-11-01T08:00:00%2B02:00");
+        assert_eq!(target(&args(By::Session, Some("a&b c"))), "/usage?by=session&since=a%26b%20c");
+    }
+}

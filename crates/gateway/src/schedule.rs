@@ -96,8 +96,8 @@ pub(crate) fn decide(view: &View<'_>) -> Decision {
     }
     let next = if view.busy { None } else { view.next() };
     let Some((due, decision)) = next else { return Decision::Wait(None) };
-    let due = due.max(view.not_before);
-    if due <= view.now { decision } else { Decision::Wait(Some(due - view.now)) }
+    let after = due.max(view.not_before).saturating_sub(view.now);
+    if after.is_zero() { decision } else { Decision::Wait(Some(after)) }
 }
 
 impl View<'_> {

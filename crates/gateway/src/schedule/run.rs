@@ -7,7 +7,7 @@ use corral_core::catalog::Catalog;
 use corral_core::command::{Accepted, ControllerHandle, OperationResult};
 use corral_core::ports::Clock;
 use corral_core::snapshot::{OperationKind, OperationView, Snapshot, Step};
-use corral_core::{Code, Error, ModelId, OperationId, Result};
+use corral_core::{Code, Error, ModelId, Result};
 use tokio::sync::{oneshot, watch};
 use tokio_util::sync::CancellationToken;
 
@@ -35,7 +35,6 @@ pub(crate) async fn schedule(
         clock,
         failures: Failures::default(),
         pending: None,
-        asked: None,
         overruled: Duration::ZERO,
         ask_again: Duration::ZERO,
     };
@@ -52,8 +51,6 @@ struct Scheduler {
     failures: Failures,
     /// The operation that was asked for, until it ends.
     pending: Option<Pending>,
-    /// The operation that was asked for last, ended or not.
-    asked: Option<OperationId>,
     /// What was true at the last look.
     seen: Arc<Snapshot>,
     /// When a person last replaced an operation that was asked for here.
@@ -117,6 +114,7 @@ impl Scheduler {
         let operation = snapshot.operation.as_ref();
         let before = operation.filter(|operation| operation.step == Step::Rollback).and_then(|view| view.from.as_ref());
         let coming = operation.and_then(|view| view.to.as_ref());
+        // The snapshot tells that it has ended a moment before its end does.
         let asked = self.pending.as_ref().and_then(|pending| pending.operation.to.as_ref());
         let busy = operation.is_some() || self.pending.is_some();
         decide(&View {
@@ -132,12 +130,11 @@ impl Scheduler {
         })
     }
 
-    /// Notes what failed that was not asked for here, and what served and has ended for good.
+    /// Notes what failed, whoever had asked for it, and what served and has ended for good.
     fn learn(&mut self, snapshot: &Arc<Snapshot>) {
         let before = std::mem::replace(&mut self.seen, snapshot.clone());
         let Some(error) = snapshot.error.clone().filter(|_| snapshot.operation.is_none()) else { return };
         let (model, usual) = match &before.operation {
-            Some(operation) if self.asked == Some(operation.id) => return,
             // What is brought back, by this or by the next start, is the usual model.
             Some(OperationView { to, kind, .. }) => {
                 (to, matches!(kind, OperationKind::Restart | OperationKind::Restore))
@@ -154,10 +151,7 @@ impl Scheduler {
 
     fn asked(&mut self, goal: Goal, accepted: Result<Accepted>) {
         match accepted {
-            Ok(Accepted { operation, end }) => {
-                self.asked = Some(operation.id);
-                self.pending = Some(Pending { goal, operation, end });
-            }
+            Ok(Accepted { operation, end }) => self.pending = Some(Pending { goal, operation, end }),
             Err(error) => self.failed(goal, None, error),
         }
     }

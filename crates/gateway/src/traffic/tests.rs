@@ -240,7 +240,7 @@ async fn the_end_of_the_last_request_is_told_to_who_looked() {
     assert!(!stirs(1000).await, "one is under way");
     drop(second);
     assert!(stirs(1).await);
-    assert_eq!(gate.look().quiet_since, Duration::from_millis(2000));
+    assert_eq!(gate.look().quiet_since, Duration::from_secs(2));
     assert_eq!(gate.look().open, Some((ModelId::new("a").expect("a model id"), Duration::ZERO)));
 }
 

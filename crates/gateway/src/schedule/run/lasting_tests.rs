@@ -8,7 +8,7 @@ use async_trait::async_trait;
 use corral_core::catalog::Catalog;
 use corral_core::controller::{Controller, ControllerConfig};
 use corral_core::ports::Clock;
-use corral_core::snapshot::{OperationKind, Phase};
+use corral_core::snapshot::{OperationKind, Phase, Step};
 use corral_core::{Code, Error, OperationId, Result, Secret};
 use corral_testkit::fakes::{CountingClock, FakeEngine, Memory, Verb, ports};
 use jiff::Timestamp;
@@ -92,6 +92,29 @@ async fn a_person_s_failure_answers_those_that_wait_for_it_too() {
     person.end.await.expect("answered").expect_err("it fails");
     assert_eq!(refused(waits).await.code(), Code::OutOfMemory, "it may not switch, but it was told to wait");
     assert_eq!(world.starts(), ["a", "b", "a"], "it was not tried again");
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_is_being_brought_back_is_waited_for() {
+    let world = World::new("auto_switch = \"never\"");
+    world.load("a").await;
+    world.engine.hold(Verb::AwaitReady);
+    world.engine.fail(Verb::AwaitReady, "b", out_of_memory());
+    let person = world.controller.switch("b".into(), false).await.expect("accepted");
+    settle().await;
+    world.engine.hold(Verb::Start);
+    world.engine.release(Verb::AwaitReady);
+    settle().await;
+    assert_eq!(world.snapshot().operation.as_ref().map(|operation| operation.step), Some(Step::Rollback));
+    for (label, model) in [("1", "a"), ("2", "b"), ("3", "*")] {
+        world.request(label, model);
+    }
+    settle().await;
+    assert_eq!(world.gate.counts(), (0, 3));
+    world.engine.release(Verb::Start);
+    person.end.await.expect("answered").expect_err("it fails");
+    settle().await;
+    assert_eq!(world.answered(), ["1 a", "3 a", "2 out_of_memory"]);
 }
 
 #[tokio::test(start_paused = true)]

@@ -1,11 +1,12 @@
 //! Who waits, who goes, and how often models are switched for it.
 
+use std::sync::Arc;
 use std::time::Duration;
 
-use corral_core::Code;
 use corral_core::ports::Journal;
 use corral_core::snapshot::OperationKind;
-use corral_testkit::fakes::Verb;
+use corral_core::{Code, ModelId};
+use corral_testkit::fakes::{Memory, Verb};
 
 use super::world::{World, admitted, ask, pass_time, read, refused, settle};
 
@@ -202,11 +203,9 @@ async fn a_stop_is_not_undone_while_it_goes_on() {
 
 #[tokio::test(start_paused = true)]
 async fn nothing_is_refused_before_it_is_known_what_runs() {
-    let memory = std::sync::Arc::<corral_testkit::fakes::Memory>::default();
-    memory.want(Some(&corral_core::ModelId::new("b").expect("a model id")));
-    let world = World::with("auto_switch = \"never\"", std::sync::Arc::default(), memory);
-    world.request("1", "*");
-    world.request("2", "b");
+    let memory = Arc::<Memory>::default();
+    memory.want(Some(&ModelId::new("b").expect("a model id")));
+    let world = World::asked_early("auto_switch = \"never\"", memory, &[("1", "*"), ("2", "b")]);
     settle().await;
     assert_eq!(world.answered(), ["1 b", "2 b"]);
 }

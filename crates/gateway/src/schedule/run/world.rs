@@ -29,7 +29,20 @@ pub(super) struct World {
     pub(super) clock: Arc<dyn Clock>,
     pub(super) shutdown: CancellationToken,
     pub(super) scheduler: JoinHandle<()>,
-    answered: Arc<Mutex<Vec<String>>>,
+    answered: Answered,
+}
+
+type Answered = Arc<Mutex<Vec<String>>>;
+
+fn request(gate: &Gate, answered: &Answered, label: &str, text: &str) {
+    let (gate, ask, label, answered) = (gate.clone(), ask(text), label.to_owned(), answered.clone());
+    tokio::spawn(async move {
+        let by = match gate.admit(&ask, &LIMITS).await {
+            Ok(pass) => pass.upstream().model.to_string(),
+            Err(error) => error.code().as_str(),
+        };
+        answered.lock().expect("not poisoned").push(format!("{label} {by}"));
+    });
 }
 
 pub(super) fn read(gateway: &str) -> Reading {
@@ -61,10 +74,12 @@ pub(super) fn out_of_memory() -> Error {
 
 impl World {
     pub(super) fn new(gateway: &str) -> Self {
-        Self::with(gateway, Arc::default(), Arc::default())
+        Self::asked_early(gateway, Arc::default(), &[])
     }
 
-    pub(super) fn with(gateway: &str, engine: Arc<FakeEngine>, memory: Arc<Memory>) -> Self {
+    /// A world where these requests come, and the scheduler sees them, before the controller knows what runs.
+    pub(super) fn asked_early(gateway: &str, memory: Arc<Memory>, requests: &[(&str, &str)]) -> Self {
+        let engine = Arc::<FakeEngine>::default();
         let mut ports = ports(&engine, &memory);
         let clock = ports.clock.clone();
         let gate = Gate::new(clock.clone());
@@ -72,11 +87,14 @@ impl World {
         let config = ControllerConfig { version: "1".into(), catalog_path: "models.toml".into(), gateway: None };
         let (controller, actor) = Controller::new(config, ports, read(gateway), Catalog::default());
         let shutdown = CancellationToken::new();
-        // The scheduler runs before the controller knows what there is.
-        let scheduler =
-            tokio::spawn(super::schedule(gate.clone(), controller.clone(), clock.clone(), shutdown.clone()));
+        let schedule = super::schedule(gate.clone(), controller.clone(), clock.clone(), shutdown.clone());
+        let answered = Arc::default();
+        for (label, model) in requests {
+            request(&gate, &answered, label, model);
+        }
+        let scheduler = tokio::spawn(schedule);
         tokio::spawn(actor.run());
-        Self { engine, memory, controller, gate, clock, shutdown, scheduler, answered: Arc::default() }
+        Self { engine, memory, controller, gate, clock, shutdown, scheduler, answered }
     }
 
     /// Asks, and keeps the pass until the answer is taken.
@@ -87,14 +105,7 @@ impl World {
 
     /// A whole request, which ends as soon as it was admitted. It is noted which model answered it, or why none did.
     pub(super) fn request(&self, label: &str, text: &str) {
-        let (gate, ask, label, answered) = (self.gate.clone(), ask(text), label.to_owned(), self.answered.clone());
-        tokio::spawn(async move {
-            let by = match gate.admit(&ask, &LIMITS).await {
-                Ok(pass) => pass.upstream().model.to_string(),
-                Err(error) => error.code().as_str(),
-            };
-            answered.lock().expect("not poisoned").push(format!("{label} {by}"));
-        });
+        request(&self.gate, &self.answered, label, text);
     }
 
     /// What became of the requests, in the order of their ends, since this was last asked.

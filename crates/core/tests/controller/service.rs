@@ -71,6 +71,13 @@ async fn what_is_asked_for_the_sake_of_requests_waits_its_turn() {
     assert_eq!(switched.to, Some(id.clone()));
     let unloaded = end(bench.controller.unload(id).await).await.expect("c is unloaded");
     assert_eq!((unloaded.kind, unloaded.to), (OperationKind::Unload, None));
+    let started = end(bench.controller.start_for_request().await).await.expect("the one used last loads");
+    bench.engine.hold(Verb::Stop);
+    let stop = bench.controller.stop(false).await.expect("taken");
+    assert_eq!(bench.controller.start_for_request().await.expect_err("busy").code(), Code::Busy);
+    bench.engine.release(Verb::Stop);
+    let stopped = stop.end.await.expect("an answer").expect("it is not undone");
+    assert_eq!((started.to.clone(), stopped.to), (stopped.from, None));
 }
 
 #[tokio::test]

@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, channel};
 use std::time::{Duration, Instant};
 
+use corral_core::history::PastOperation;
 use corral_core::snapshot::{Phase, Snapshot};
 use corral_core::usage::UsageRow;
 use serde_json::{Value, json};
@@ -182,6 +183,13 @@ impl Api {
         let rows: Vec<UsageRow> =
             serde_json::from_value(body["rows"].clone()).unwrap_or_else(|error| panic!("{error}: {body:#}"));
         rows.into_iter().map(|row| (row.key.clone(), row)).collect()
+    }
+
+    /// The latest operations, newest first.
+    #[track_caller]
+    pub fn history(&self, count: u32) -> Vec<PastOperation> {
+        let body = self.get(&format!("/history?count={count}")).expect(200);
+        serde_json::from_value(body["operations"].clone()).unwrap_or_else(|error| panic!("{error}: {body:#}"))
     }
 
     /// Attaches a session, and returns its id and its token.

@@ -14,9 +14,10 @@ use hyper::body::{Body, Frame, Incoming, SizeHint};
 use tokio::time::{Instant, Sleep, sleep_until};
 
 use crate::answer::AnswerReader;
+use crate::exchange::Asked;
 use crate::failure::{self, Dialect};
 use crate::meter::Meter;
-use crate::service::{Asked, Service};
+use crate::service::Service;
 use crate::traffic::Pass;
 
 /// How often a client that waits for a stream is told that the connection lives.

@@ -5,7 +5,7 @@ use http::header::{AUTHORIZATION, HOST, HeaderName, ORIGIN};
 use http::request::Parts;
 use http::{HeaderMap, HeaderValue, Method};
 
-use crate::head::Verdict;
+use crate::head::Framing;
 
 /// The largest head that is taken, in bytes.
 const MAX_HEAD: usize = 64 * 1024;
@@ -14,9 +14,9 @@ const MAX_HEAD: usize = 64 * 1024;
 const X_API_KEY: HeaderName = HeaderName::from_static("x-api-key");
 
 /// Refuses what no client of this port has a reason to send.
-pub(crate) fn check(head: &Parts, verdict: Verdict) -> Result<()> {
+pub(crate) fn check(head: &Parts, framing: Framing) -> Result<()> {
     let invalid = |what: &str, hint: &str| Err(Error::new(Code::InvalidRequest, what).hint(hint));
-    if verdict == Verdict::Ambiguous {
+    if framing == Framing::Ambiguous {
         return invalid(
             "the request says in two ways how long it is",
             "send one `Content-Length`, or `Transfer-Encoding: chunked`, and not both",
@@ -136,10 +136,10 @@ mod tests {
             ("/v1/messages", &[host, ("x-long", &long)], Some(Code::HeadTooLarge)),
         ];
         for (uri, headers, expected) in table {
-            let checked = check(&parts(uri, headers), Verdict::Sound);
+            let checked = check(&parts(uri, headers), Framing::Sound);
             assert_eq!(checked.as_ref().err().map(Error::code), expected, "{uri} {:?}", headers.first());
         }
-        let ambiguous = check(&parts("/v1/messages", &[host]), Verdict::Ambiguous);
+        let ambiguous = check(&parts("/v1/messages", &[host]), Framing::Ambiguous);
         assert_eq!(ambiguous.expect_err("refused").code(), Code::InvalidRequest);
     }
 

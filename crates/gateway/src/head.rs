@@ -2,7 +2,7 @@
 //!
 //! hyper drops what the standard lets it drop: of a request with both a length and a transfer coding it shows the
 //! coding only. Such a request is an attempt to make two programs disagree on where it ends, so it is refused. The
-//! bytes pass through here on their way to hyper; each head is parsed once more and leaves a [`Verdict`].
+//! bytes pass through here on their way to hyper; each head is parsed once more and leaves a [`Framing`].
 
 use std::collections::VecDeque;
 use std::io;
@@ -23,7 +23,7 @@ const HEADERS: usize = 128;
 
 /// What is to be thought of a request's head.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Verdict {
+pub(crate) enum Framing {
     /// Its end is clear.
     Sound,
     /// It has a transfer coding: the connection ends with it, for what follows is not looked at any more.
@@ -32,19 +32,19 @@ pub(crate) enum Verdict {
     Ambiguous,
 }
 
-/// The verdicts on the heads that have come, in their order.
+/// The framings on the heads that have come, in their order.
 #[derive(Debug, Clone, Default)]
-pub(crate) struct Verdicts(Arc<Mutex<VecDeque<Verdict>>>);
+pub(crate) struct Framings(Arc<Mutex<VecDeque<Framing>>>);
 
-impl Verdicts {
-    /// The verdict on the request that is served next.
-    pub(crate) fn next(&self) -> Verdict {
+impl Framings {
+    /// The framing on the request that is served next.
+    pub(crate) fn next(&self) -> Framing {
         // hyper never serves a head that has not come through here.
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).pop_front().unwrap_or(Verdict::Ambiguous)
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).pop_front().unwrap_or(Framing::Ambiguous)
     }
 
-    fn push(&self, verdict: Verdict) {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).push_back(verdict);
+    fn push(&self, framing: Framing) {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).push_back(framing);
     }
 }
 
@@ -65,7 +65,7 @@ struct Scanner {
     place: Place,
     /// The part of a head that has come.
     partial: Vec<u8>,
-    verdicts: Verdicts,
+    framings: Framings,
 }
 
 impl Scanner {
@@ -133,16 +133,16 @@ impl Scanner {
             }
             coded |= header.name.eq_ignore_ascii_case("transfer-encoding");
         }
-        let verdict = match (lengths, coded) {
-            (0 | 1, false) => Verdict::Sound,
-            (0, true) => Verdict::Last,
-            _ => Verdict::Ambiguous,
+        let framing = match (lengths, coded) {
+            (0 | 1, false) => Framing::Sound,
+            (0, true) => Framing::Last,
+            _ => Framing::Ambiguous,
         };
-        self.verdicts.push(verdict);
-        self.place = match verdict {
-            Verdict::Sound if body == 0 => Place::Head,
-            Verdict::Sound => Place::Body(body),
-            Verdict::Last | Verdict::Ambiguous => Place::Past,
+        self.framings.push(framing);
+        self.place = match framing {
+            Framing::Sound if body == 0 => Place::Head,
+            Framing::Sound => Place::Body(body),
+            Framing::Last | Framing::Ambiguous => Place::Past,
         };
         Some(length)
     }
@@ -162,10 +162,10 @@ pub(crate) struct Watched {
 }
 
 impl Watched {
-    pub(crate) fn new(stream: TcpStream) -> (Self, Verdicts) {
-        let verdicts = Verdicts::default();
-        let scanner = Scanner { place: Place::Head, partial: Vec::new(), verdicts: verdicts.clone() };
-        (Self { stream, scanner, deadline: None }, verdicts)
+    pub(crate) fn new(stream: TcpStream) -> (Self, Framings) {
+        let framings = Framings::default();
+        let scanner = Scanner { place: Place::Head, partial: Vec::new(), framings: framings.clone() };
+        (Self { stream, scanner, deadline: None }, framings)
     }
 }
 
@@ -221,13 +221,13 @@ mod tests {
     use super::*;
     use proptest::prelude::*;
 
-    fn verdicts(pieces: &[&[u8]]) -> Vec<Verdict> {
-        let verdicts = Verdicts::default();
-        let mut scanner = Scanner { place: Place::Head, partial: Vec::new(), verdicts: verdicts.clone() };
+    fn framings(pieces: &[&[u8]]) -> Vec<Framing> {
+        let framings = Framings::default();
+        let mut scanner = Scanner { place: Place::Head, partial: Vec::new(), framings: framings.clone() };
         for piece in pieces {
             scanner.scan(piece);
         }
-        verdicts.0.lock().expect("not poisoned").drain(..).collect()
+        framings.0.lock().expect("not poisoned").drain(..).collect()
     }
 
     const PLAIN: &str = "POST /a HTTP/1.1\r\nHost: x\r\nContent-Length: 5\r\n\r\nabcde";
@@ -240,8 +240,8 @@ mod tests {
 
     #[test]
     fn each_head_has_its_verdict() {
-        use Verdict::{Ambiguous, Last, Sound};
-        let table: [(&[&str], &[Verdict]); 7] = [
+        use Framing::{Ambiguous, Last, Sound};
+        let table: [(&[&str], &[Framing]); 7] = [
             (&[PLAIN, GET, PLAIN], &[Sound, Sound, Sound]),
             (&[CHUNKED], &[Last]),
             (&[BOTH], &[Ambiguous]),
@@ -251,7 +251,7 @@ mod tests {
             (&[GET, CHUNKED, GET], &[Sound, Last]),
         ];
         for (requests, expected) in table {
-            assert_eq!(verdicts(&[requests.concat().as_bytes()]), expected, "{requests:?}");
+            assert_eq!(framings(&[requests.concat().as_bytes()]), expected, "{requests:?}");
         }
     }
 
@@ -267,13 +267,13 @@ mod tests {
             cuts.extend([0, bytes.len()]);
             cuts.sort_unstable();
             let pieces: Vec<&[u8]> = cuts.windows(2).map(|pair| &bytes[pair[0]..pair[1]]).collect();
-            prop_assert_eq!(verdicts(&pieces), verdicts(&[&bytes]));
+            prop_assert_eq!(framings(&pieces), framings(&[&bytes]));
         }
 
         #[test]
         fn any_bytes_are_survived(pieces in prop::collection::vec(prop::collection::vec(any::<u8>(), 0..64), 0..8)) {
             let pieces: Vec<&[u8]> = pieces.iter().map(Vec::as_slice).collect();
-            verdicts(&pieces);
+            framings(&pieces);
         }
     }
 }

@@ -4,9 +4,9 @@
 mod adapt;
 mod answer;
 mod body;
-#[cfg_attr(not(test), expect(dead_code, reason = "the proxy is about to use it"))]
 mod conversation;
 mod door;
+mod exchange;
 mod failure;
 mod head;
 mod intake;

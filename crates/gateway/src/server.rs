@@ -16,6 +16,7 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
+use crate::conversation::Conversations;
 use crate::head::Watched;
 use crate::intake::Intake;
 use crate::schedule::schedule;
@@ -53,6 +54,7 @@ pub async fn serve(listener: TcpListener, gate: Gate, ports: GatewayPorts, shutd
         clock,
         client: upstream::client(),
         intake: Intake::new(),
+        conversations: Mutex::new(Conversations::default()),
         takes_system: Mutex::new(None),
     });
     let slots = Arc::new(Semaphore::new(CONNECTIONS));
@@ -108,10 +110,10 @@ async fn accept(listener: &TcpListener, slots: &Arc<Semaphore>) -> Option<(TcpSt
 async fn connection(stream: TcpStream, service: Arc<Service>, shutdown: CancellationToken, cut: CancellationToken) {
     // Tokens are small and should not wait for each other.
     let _ = stream.set_nodelay(true);
-    let (stream, verdicts) = Watched::new(stream);
+    let (stream, framings) = Watched::new(stream);
     let answer = service_fn(move |request| {
-        let (service, verdict) = (service.clone(), verdicts.next());
-        async move { Ok::<_, Infallible>(service.answer(request, verdict).await) }
+        let (service, framing) = (service.clone(), framings.next());
+        async move { Ok::<_, Infallible>(service.answer(request, framing).await) }
     });
     // The head's own deadline is the stream's business: hyper's would also end connections that idle.
     let mut builder = http1::Builder::new();

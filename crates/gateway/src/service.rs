@@ -1,43 +1,33 @@
 //! One request from its head to its answer.
 
-use std::sync::{Arc, Mutex, PoisonError};
-use std::time::{Duration, Instant};
+use std::sync::{Arc, Mutex};
+use std::time::Instant;
 
 use bytes::Bytes;
-use corral_core::catalog::Catalog;
 use corral_core::command::ControllerHandle;
-use corral_core::ports::{Clock, FirstAnswer, Ledger};
-use corral_core::snapshot::NoticeLevel;
-use corral_core::usage::{InferenceRoute, RequestEnd, Tokens};
+use corral_core::ports::{Clock, Ledger};
+use corral_core::usage::InferenceRoute;
 use corral_core::{Code, Error, Result, SessionId};
 use http::header::{
     ACCESS_CONTROL_ALLOW_HEADERS, ACCESS_CONTROL_ALLOW_METHODS, ACCESS_CONTROL_ALLOW_ORIGIN,
-    ACCESS_CONTROL_REQUEST_HEADERS, ALLOW, CACHE_CONTROL, CONNECTION, CONTENT_LENGTH, CONTENT_TYPE, RETRY_AFTER, VARY,
+    ACCESS_CONTROL_REQUEST_HEADERS, ALLOW, CACHE_CONTROL, CONNECTION, CONTENT_TYPE, RETRY_AFTER, VARY,
 };
 use http::request::Parts;
 use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode};
 use hyper::body::Incoming;
 
-use crate::adapt;
-use crate::answer::AnswerReader;
-use crate::body::{Answer, Counted, KEEP_ALIVE, Waiting, server_gone};
+use crate::body::{Answer, KEEP_ALIVE, Waiting, server_gone};
+use crate::conversation::Conversations;
 use crate::door;
+use crate::exchange::{Asked, Exchange};
 use crate::failure::{self, Dialect};
-use crate::head::Verdict;
-use crate::intake::{Intake, Taken};
+use crate::head::Framing;
+use crate::intake::Intake;
 use crate::meter::Meter;
 use crate::models;
 use crate::peek::{Peek, peek};
-use crate::prompt::Prompt;
-use crate::traffic::{Ask, Gate, Limits, Pass};
+use crate::traffic::{Ask, Gate};
 use crate::upstream::{self, Client};
-
-/// How long a request is tried again whose server does not take connections: the controller hears of its end within
-/// this time, and from then on the request waits for the next server.
-const UNREACHABLE: Duration = Duration::from_secs(5);
-
-/// How long llama-server's own error may take to come, in bytes and time.
-const ERROR_BODY: usize = 1 << 20;
 
 /// What `Retry-After` says, in seconds.
 const RETRY_AFTER_SECONDS: u16 = 5;
@@ -50,43 +40,23 @@ pub(crate) struct Service {
     pub(crate) clock: Arc<dyn Clock>,
     pub(crate) client: Client,
     pub(crate) intake: Intake,
+    pub(crate) conversations: Mutex<Conversations>,
     /// The generation that was last asked whether its template takes `system` entries anywhere, and its answer.
     pub(crate) takes_system: Mutex<Option<(u64, bool)>>,
 }
 
-/// What is remembered of a request until its answer ends.
-#[derive(Debug)]
-pub(crate) struct Asked {
-    pub(crate) route: InferenceRoute,
-    pub(crate) dialect: Dialect,
-    /// None for a probe, which is no part of a conversation.
-    pub(crate) prompt: Option<Prompt>,
-}
-
-/// A request on its way to a model.
-struct Exchange {
-    head: Parts,
-    body: Taken,
-    ask: Ask,
-    asked: Asked,
-    is_stream: bool,
-    meter: Option<Meter>,
-    /// When its last byte had come.
-    received: Instant,
-}
-
 impl Service {
     /// Answers a request, whatever it is.
-    pub(crate) async fn answer(self: &Arc<Self>, request: Request<Incoming>, verdict: Verdict) -> Response<Answer> {
+    pub(crate) async fn answer(self: &Arc<Self>, request: Request<Incoming>, framing: Framing) -> Response<Answer> {
         let (head, body) = request.into_parts();
         let dialect = Dialect::of_path(head.uri.path());
         let origin = door::origin(&head.headers).cloned();
-        let mut response = match door::check(&head, verdict) {
+        let mut response = match door::check(&head, framing) {
             Ok(()) => self.route(head, body, dialect).await.unwrap_or_else(|error| refusal(dialect, &error)),
             Err(error) => refusal(dialect, &error),
         };
         let headers = response.headers_mut();
-        if verdict != Verdict::Sound {
+        if framing != Framing::Sound {
             headers.insert(CONNECTION, HeaderValue::from_static("close"));
         }
         if let Some(origin) = origin {
@@ -209,153 +179,6 @@ impl Service {
                 Ok(response)
             }
         }
-    }
-
-    /// Sends a request to the model it is for, as soon as that serves, and again where the server went away before it
-    /// said anything.
-    async fn exchange(self: &Arc<Self>, exchange: &mut Exchange, catalog: &Catalog) -> Result<Response<Answer>> {
-        let limits = Limits { queue: catalog.gateway.queue as usize, hold_timeout: catalog.gateway.hold_timeout };
-        let mut unreachable_since: Option<Instant> = None;
-        let mut was_sent = false;
-        loop {
-            let pass = match self.gate.try_admit(&exchange.ask) {
-                Some(pass) => pass,
-                None => self.gate.admit(&exchange.ask, &limits).await?,
-            };
-            let upstream = pass.upstream().clone();
-            let body = self.adapted(exchange, &pass, catalog).await;
-            let request = upstream::request(&exchange.head, &upstream, body)?;
-            if let Some(meter) = &mut exchange.meter {
-                let since = exchange.received.elapsed();
-                meter.note(|record| {
-                    record.held += pass.held();
-                    record.model = Some(upstream.model.clone());
-                    record.overhead = since.saturating_sub(record.held);
-                });
-            }
-            let answered = tokio::select! {
-                biased;
-                answered = self.client.request(request) => answered,
-                why = pass.cut() => return Err(why),
-            };
-            let error = match answered {
-                Ok(response) => return self.respond(exchange, pass, response).await,
-                Err(error) => error,
-            };
-            if let Some(why) = pass.is_cut() {
-                return Err(why);
-            }
-            tracing::debug!(%error, model = %upstream.model, "llama-server did not answer");
-            if !error.is_connect() && std::mem::replace(&mut was_sent, true) {
-                // It may be this very request that ends the server: twice is enough.
-                return Err(server_gone());
-            }
-            let since = unreachable_since.get_or_insert_with(Instant::now).elapsed();
-            if since > UNREACHABLE {
-                return Err(server_gone());
-            }
-            drop(pass);
-            tokio::time::sleep((since / 2).clamp(Duration::from_millis(10), Duration::from_millis(250))).await;
-        }
-    }
-
-    /// The body as the model's template takes it.
-    async fn adapted(&self, exchange: &mut Exchange, pass: &Pass, catalog: &Catalog) -> Bytes {
-        let body = &exchange.body.bytes;
-        let anthropic = matches!(exchange.asked.route, InferenceRoute::Messages | InferenceRoute::CountTokens);
-        let model = catalog.models.get(&pass.upstream().model);
-        if !anthropic || model.is_some_and(|model| !model.adapt_requests) {
-            return body.clone();
-        }
-        let merge = adapt::needs_merge(body) && !self.takes_system(pass).await;
-        if merge {
-            exchange.asked.prompt = exchange.asked.prompt.take().map(Prompt::with_system_merged);
-        }
-        adapt::adapt(body, merge).unwrap_or_else(|| body.clone())
-    }
-
-    /// Whether the template of the model that serves takes `system` entries anywhere. Asked once for each server.
-    async fn takes_system(&self, pass: &Pass) -> bool {
-        let generation = pass.upstream().generation;
-        let known = *self.takes_system.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some((_, takes)) = known.filter(|(known, _)| *known == generation) {
-            return takes;
-        }
-        // Where that cannot be told, merging does no harm.
-        let takes = upstream::template_takes_system(&self.client, pass.upstream()).await.unwrap_or(false);
-        *self.takes_system.lock().unwrap_or_else(PoisonError::into_inner) = Some((generation, takes));
-        takes
-    }
-
-    async fn respond(
-        self: &Arc<Self>,
-        exchange: &mut Exchange,
-        pass: Pass,
-        response: Response<Incoming>,
-    ) -> Result<Response<Answer>> {
-        let came = Instant::now();
-        let (mut parts, incoming) = response.into_parts();
-        upstream::keep_for_client(&mut parts.headers);
-        let Asked { route, dialect, .. } = exchange.asked;
-        let Some(mut meter) = exchange.meter.take() else {
-            return Err(Error::new(Code::Internal, "a request was answered twice"));
-        };
-        meter.note(|record| record.status = parts.status.as_u16());
-        if !parts.status.is_success() {
-            meter.note(|record| record.end = RequestEnd::Refused);
-            let body = upstream::read_whole(incoming, ERROR_BODY).await.ok_or_else(server_gone)?;
-            let body = failure::rewrite_error(dialect, &body).unwrap_or(body);
-            parts.headers.remove(CONTENT_LENGTH);
-            return Ok(Response::from_parts(parts, Answer::whole(body)));
-        }
-        let event_stream = |value: &HeaderValue| value.as_bytes().starts_with(b"text/event-stream");
-        let is_stream = exchange.is_stream && parts.headers.get(CONTENT_TYPE).is_some_and(event_stream);
-        let prompt = exchange.asked.prompt.take();
-        let asked = Asked { route, dialect, prompt };
-        meter.note(|record| record.overhead += came.elapsed());
-        let counted = Counted {
-            incoming,
-            reader: AnswerReader::new(route, is_stream),
-            pass,
-            meter,
-            service: self.clone(),
-            asked,
-            is_stream,
-            ended: false,
-            cut: None,
-        };
-        Ok(Response::from_parts(parts, Answer::Counted(Box::new(counted))))
-    }
-
-    /// Learns from an answer that is complete.
-    pub(crate) fn answered(&self, asked: &mut Asked, pass: &Pass, meter: &Meter, tokens: Tokens) {
-        use std::sync::atomic::Ordering::Relaxed;
-        let Some(prompt) = asked.prompt.take() else { return };
-        let upstream = pass.upstream();
-        let _ = prompt;
-        let (continues, alarm): (Option<bool>, Option<String>) = (None, None);
-        let is_first = !upstream.first.swap(true, Relaxed);
-        // What was brought back shows only in an answer that continues a conversation.
-        let shows = upstream.restored && continues == Some(true) && !upstream.continued.swap(true, Relaxed);
-        if !is_first && !shows && alarm.is_none() {
-            return;
-        }
-        let first_token_at = meter.record().and_then(|record| {
-            let after = jiff::SignedDuration::try_from(record.first_token?).ok()?;
-            record.at.checked_add(after).ok()
-        });
-        let answer =
-            FirstAnswer { tokens, continues, first_token_at: first_token_at.unwrap_or_else(|| self.clock.now()) };
-        let (controller, instance) = (self.controller.clone(), upstream.instance.clone());
-        tokio::spawn(async move {
-            if is_first || shows {
-                // A controller that has ended needs no news.
-                let _ = controller.first_answer(instance, answer).await;
-            }
-            if let Some(alarm) = alarm {
-                let _ = controller.tell(NoticeLevel::Warning, alarm, None).await;
-            }
-        });
     }
 }
 

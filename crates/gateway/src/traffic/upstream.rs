@@ -27,6 +27,8 @@ pub(crate) struct Upstream {
     pub(crate) restored: bool,
     /// Which opening of the gate this is, counted from 1.
     pub(crate) generation: u64,
+    /// The first opening to this run of the server: differs whenever a model was loaded anew.
+    pub(crate) load: u64,
     /// Its first answer since it was loaded has been reported; shared by all openings to the same run of the server.
     pub(crate) first: Arc<AtomicBool>,
     /// So has the first one that continued a conversation of before; shared likewise.
@@ -43,6 +45,7 @@ impl Upstream {
         let Endpoint { url, started_at } = endpoint;
         let same = last.filter(|last| last.instance == id && last.started_at == started_at);
         let (first, continued) = same.map(|last| (last.first.clone(), last.continued.clone())).unwrap_or_default();
+        let load = same.map_or(generation, |last| last.load);
         let authority = Authority::try_from(url.strip_prefix("http://").unwrap_or(&url).trim_end_matches('/'));
         let authority = authority.unwrap_or_else(|_| {
             tracing::error!(instance = %id, url, "the server's address is none");
@@ -61,6 +64,7 @@ impl Upstream {
             authorization,
             restored,
             generation,
+            load,
             first,
             continued,
             started_at,

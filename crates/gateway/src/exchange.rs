@@ -1,0 +1,209 @@
+//! A request's way to a model, and what is learnt from the answer.
+
+use std::sync::{Arc, PoisonError};
+use std::time::{Duration, Instant};
+
+use bytes::Bytes;
+use corral_core::catalog::Catalog;
+use corral_core::ports::FirstAnswer;
+use corral_core::snapshot::NoticeLevel;
+use corral_core::usage::{InferenceRoute, RequestEnd, Tokens};
+use corral_core::{Code, Error, Result};
+use http::header::{CONTENT_LENGTH, CONTENT_TYPE};
+use http::request::Parts;
+use http::{HeaderValue, Response};
+use hyper::body::Incoming;
+
+use crate::adapt;
+use crate::answer::AnswerReader;
+use crate::body::{Answer, Counted, server_gone};
+use crate::conversation::{Answered, Verdict};
+use crate::failure::{self, Dialect};
+use crate::intake::Taken;
+use crate::meter::Meter;
+use crate::prompt::Prompt;
+use crate::service::Service;
+use crate::traffic::{Ask, Limits, Pass};
+use crate::upstream;
+
+/// How long a request is tried again whose server does not take connections: the controller hears of its end within
+/// this time, and from then on the request waits for the next server.
+const UNREACHABLE: Duration = Duration::from_secs(5);
+
+/// How long llama-server's own error may take to come, in bytes and time.
+const ERROR_BODY: usize = 1 << 20;
+
+/// What is remembered of a request until its answer ends.
+#[derive(Debug)]
+pub(crate) struct Asked {
+    pub(crate) route: InferenceRoute,
+    pub(crate) dialect: Dialect,
+    /// None for a probe, which is no part of a conversation.
+    pub(crate) prompt: Option<Prompt>,
+}
+
+/// A request on its way to a model.
+pub(crate) struct Exchange {
+    pub(crate) head: Parts,
+    pub(crate) body: Taken,
+    pub(crate) ask: Ask,
+    pub(crate) asked: Asked,
+    pub(crate) is_stream: bool,
+    pub(crate) meter: Option<Meter>,
+    /// When its last byte had come.
+    pub(crate) received: Instant,
+}
+
+impl Service {
+    /// Sends a request to the model it is for, as soon as that serves, and again where the server went away before it
+    /// said anything.
+    pub(crate) async fn exchange(
+        self: &Arc<Self>,
+        exchange: &mut Exchange,
+        catalog: &Catalog,
+    ) -> Result<Response<Answer>> {
+        let limits = Limits { queue: catalog.gateway.queue as usize, hold_timeout: catalog.gateway.hold_timeout };
+        let mut unreachable_since: Option<Instant> = None;
+        let mut was_sent = false;
+        loop {
+            let pass = match self.gate.try_admit(&exchange.ask) {
+                Some(pass) => pass,
+                None => self.gate.admit(&exchange.ask, &limits).await?,
+            };
+            let upstream = pass.upstream().clone();
+            let body = self.adapted(exchange, &pass, catalog).await;
+            let request = upstream::request(&exchange.head, &upstream, body)?;
+            if let Some(meter) = &mut exchange.meter {
+                let since = exchange.received.elapsed();
+                meter.note(|record| {
+                    record.held += pass.held();
+                    record.model = Some(upstream.model.clone());
+                    record.overhead = since.saturating_sub(record.held);
+                });
+            }
+            let answered = tokio::select! {
+                biased;
+                answered = self.client.request(request) => answered,
+                why = pass.cut() => return Err(why),
+            };
+            let error = match answered {
+                Ok(response) => return self.respond(exchange, pass, response).await,
+                Err(error) => error,
+            };
+            if let Some(why) = pass.is_cut() {
+                return Err(why);
+            }
+            tracing::debug!(%error, model = %upstream.model, "llama-server did not answer");
+            if !error.is_connect() && std::mem::replace(&mut was_sent, true) {
+                // It may be this very request that ends the server: twice is enough.
+                return Err(server_gone());
+            }
+            let since = unreachable_since.get_or_insert_with(Instant::now).elapsed();
+            if since > UNREACHABLE {
+                return Err(server_gone());
+            }
+            drop(pass);
+            tokio::time::sleep((since / 2).clamp(Duration::from_millis(10), Duration::from_millis(250))).await;
+        }
+    }
+
+    /// The body as the model's template takes it.
+    async fn adapted(&self, exchange: &mut Exchange, pass: &Pass, catalog: &Catalog) -> Bytes {
+        let body = &exchange.body.bytes;
+        let anthropic = matches!(exchange.asked.route, InferenceRoute::Messages | InferenceRoute::CountTokens);
+        let model = catalog.models.get(&pass.upstream().model);
+        if !anthropic || model.is_some_and(|model| !model.adapt_requests) {
+            return body.clone();
+        }
+        let merge = adapt::needs_merge(body) && !self.takes_system(pass).await;
+        if merge {
+            exchange.asked.prompt = exchange.asked.prompt.take().map(Prompt::with_system_merged);
+        }
+        adapt::adapt(body, merge).unwrap_or_else(|| body.clone())
+    }
+
+    /// Whether the template of the model that serves takes `system` entries anywhere. Asked once for each server.
+    async fn takes_system(&self, pass: &Pass) -> bool {
+        let generation = pass.upstream().generation;
+        let known = *self.takes_system.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some((_, takes)) = known.filter(|(known, _)| *known == generation) {
+            return takes;
+        }
+        // Where that cannot be told, merging does no harm.
+        let takes = upstream::template_takes_system(&self.client, pass.upstream()).await.unwrap_or(false);
+        *self.takes_system.lock().unwrap_or_else(PoisonError::into_inner) = Some((generation, takes));
+        takes
+    }
+
+    async fn respond(
+        self: &Arc<Self>,
+        exchange: &mut Exchange,
+        pass: Pass,
+        response: Response<Incoming>,
+    ) -> Result<Response<Answer>> {
+        let came = Instant::now();
+        let (mut parts, incoming) = response.into_parts();
+        upstream::keep_for_client(&mut parts.headers);
+        let Asked { route, dialect, .. } = exchange.asked;
+        let Some(mut meter) = exchange.meter.take() else {
+            return Err(Error::new(Code::Internal, "a request was answered twice"));
+        };
+        meter.note(|record| record.status = parts.status.as_u16());
+        if !parts.status.is_success() {
+            meter.note(|record| record.end = RequestEnd::Refused);
+            let body = upstream::read_whole(incoming, ERROR_BODY).await.ok_or_else(server_gone)?;
+            let body = failure::rewrite_error(dialect, &body).unwrap_or(body);
+            parts.headers.remove(CONTENT_LENGTH);
+            return Ok(Response::from_parts(parts, Answer::whole(body)));
+        }
+        let event_stream = |value: &HeaderValue| value.as_bytes().starts_with(b"text/event-stream");
+        let is_stream = exchange.is_stream && parts.headers.get(CONTENT_TYPE).is_some_and(event_stream);
+        let prompt = exchange.asked.prompt.take();
+        let asked = Asked { route, dialect, prompt };
+        meter.note(|record| record.overhead += came.elapsed());
+        let counted = Counted {
+            incoming,
+            reader: AnswerReader::new(route, is_stream),
+            pass,
+            meter,
+            service: self.clone(),
+            asked,
+            is_stream,
+            ended: false,
+            cut: None,
+        };
+        Ok(Response::from_parts(parts, Answer::Counted(Box::new(counted))))
+    }
+
+    /// Learns from an answer that is complete.
+    pub(crate) fn answered(&self, asked: &mut Asked, pass: &Pass, meter: &Meter, tokens: Tokens) {
+        use std::sync::atomic::Ordering::Relaxed;
+        let Some(prompt) = asked.prompt.take() else { return };
+        let upstream = pass.upstream();
+        let answered = Answered { prompt, tokens, load: upstream.load };
+        let Verdict { continues, alarm } =
+            self.conversations.lock().unwrap_or_else(PoisonError::into_inner).note(&upstream.model, answered);
+        let is_first = !upstream.first.swap(true, Relaxed);
+        // What was brought back shows only in an answer that continues a conversation.
+        let shows = upstream.restored && continues == Some(true) && !upstream.continued.swap(true, Relaxed);
+        if !is_first && !shows && alarm.is_none() {
+            return;
+        }
+        let first_token_at = meter.record().and_then(|record| {
+            let after = jiff::SignedDuration::try_from(record.first_token?).ok()?;
+            record.at.checked_add(after).ok()
+        });
+        let answer =
+            FirstAnswer { tokens, continues, first_token_at: first_token_at.unwrap_or_else(|| self.clock.now()) };
+        let (controller, instance) = (self.controller.clone(), upstream.instance.clone());
+        tokio::spawn(async move {
+            if is_first || shows {
+                // A controller that has ended needs no news.
+                let _ = controller.first_answer(instance, answer).await;
+            }
+            if let Some(alarm) = alarm {
+                let _ = controller.tell(NoticeLevel::Warning, alarm, None).await;
+            }
+        });
+    }
+}

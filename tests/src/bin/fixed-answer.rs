@@ -1,7 +1,7 @@
-//! `fixed-answer [--host HOST] [--port PORT] [--alias MODEL] [--tokens-per-second N]`: stands in for `llama-server` where
-//! the cost of what is in front of it is measured. There is no model behind it. It takes `llama-server`'s command line,
-//! of which it ignores the rest, needs no key, and gives the same answer to everything, in the form of `llama-server`
-//! 0.7: at once, or as a stream of `max_tokens` tokens with `N` (100) of them in each second.
+//! `fixed-answer [--host HOST] [--port PORT] [--alias MODEL] [--tokens-per-second N]`: stands in for `llama-server`
+//! where the cost of what is in front of it is measured. There is no model behind it. It takes `llama-server`'s command
+//! line, of which it ignores the rest, needs no key, and gives the same answer to everything, in the form of
+//! `llama-server` 0.7: at once, or as a stream of `max_tokens` tokens with `N` (100) of them in each second.
 
 #![allow(clippy::print_stderr, reason = "it says what it is, where Corral keeps the log")]
 
@@ -164,7 +164,9 @@ impl Server {
         let text = TOKEN.repeat(usize::try_from(tokens).unwrap_or_default());
         let answer = match manner {
             Manner::OpenAi => json!({
-                "choices": [{ "finish_reason": "length", "index": 0, "message": { "role": "assistant", "content": text } }],
+                "choices": [{
+                    "finish_reason": "length", "index": 0, "message": { "role": "assistant", "content": text },
+                }],
                 "created": 0, "model": self.model, "system_fingerprint": "fixed-answer", "object": "chat.completion",
                 "usage": usage(tokens), "id": ID, "timings": timings(tokens),
             }),

@@ -38,7 +38,8 @@ fn slot_files(bed: &Bed) -> SlotFiles {
 
 /// Asks one slot, and returns how many tokens of the prompt it knew already, and of how many.
 async fn ask(instance: &Instance, endpoint: &Endpoint, slot: u32, text: &str) -> (u64, u64) {
-    let body = json!({"messages": [{"role": "user", "content": text}], "max_tokens": 4, "id_slot": slot});
+    let body =
+        json!({"messages": [{"role": "user", "content": text}], "max_tokens": 4, "ignore_eos": true, "id_slot": slot});
     let (status, answer) = post(endpoint, Some(&instance.api_key), "/v1/chat/completions", &body).await;
     assert_eq!(status, StatusCode::OK, "{answer}");
     let timings = |name: &str| answer["timings"][name].as_u64().unwrap();
@@ -208,11 +209,12 @@ async fn the_oldest_conversations_go_first() {
     let spec = LaunchSpec { parallel: 1, ..two_slots(&bed) };
     let one = saved(&bed, &slot_files, &spec, PLENTY).await;
     let other = LaunchSpec { model: id("other"), ..spec.clone() };
-    let (kept, slots) = (saved(&bed, &slot_files, &other, one.bytes + 10).await, one.slots);
-    assert_eq!((kept.slots, slots), (1, 1));
+    // Room for one: how many tokens an answer has differs from time to time.
+    let kept = saved(&bed, &slot_files, &other, one.bytes * 3 / 2).await;
+    assert_eq!((one.slots, kept.slots), (1, 1));
     assert!(files(&bed).is_empty(), "the first had to go");
     assert_eq!(known(&bed, &slot_files, &other).await, (kept, vec![0]));
-    assert_eq!(saved(&bed, &slot_files, &other, kept.bytes - 1).await, KeptContext::default());
+    assert_eq!(saved(&bed, &slot_files, &other, kept.bytes / 2).await, KeptContext::default());
     assert_eq!(known(&bed, &slot_files, &other).await, (KeptContext::default(), vec![]));
 }
 

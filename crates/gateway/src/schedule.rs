@@ -115,11 +115,13 @@ impl View<'_> {
                 let decision = oldest.ask.model.clone().map_or(Decision::Start, Decision::Switch);
                 Some((Duration::ZERO, decision))
             }
-            (Some((open, _)), None) if self.gate.under_way == 0 => {
+            (Some((open, _)), None) => {
                 let idle = self.catalog.models.get(open)?.idle_unload?;
-                Some((self.gate.quiet_since + idle, Decision::Unload(open.clone())))
+                // While requests run nobody tells of the last one's end: it is looked for when it could first matter.
+                let since = if self.gate.under_way == 0 { self.gate.quiet_since } else { self.now };
+                Some((since + idle, Decision::Unload(open.clone())))
             }
-            _ => None,
+            (None, None) => None,
         }
     }
 

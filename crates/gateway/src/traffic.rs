@@ -88,8 +88,6 @@ struct State {
     generation: u64,
     under_way: usize,
     quiet_since: Duration,
-    /// The scheduler wants to know when the last request has ended.
-    tell_when_quiet: bool,
     /// What cuts the requests that are let through from now on.
     cut: Arc<Cut>,
     tickets: u64,
@@ -182,10 +180,9 @@ impl Gate {
         self.shared.wake.notified().await;
     }
 
-    /// What there is to decide about. Where requests are under way, [`Gate::stirred`] tells the end of the last one.
+    /// What there is to decide about.
     pub(crate) fn look(&self) -> Look {
-        let mut state = self.shared.state();
-        state.tell_when_quiet = state.under_way > 0;
+        let state = self.shared.state();
         let open = state.open.as_ref().map(|upstream| (upstream.model.clone(), upstream.opened_at));
         let opened_at = open.as_ref().map_or(Duration::ZERO, |(_, since)| *since);
         let waiting = state.queue.iter().map(|(ticket, waiter)| Waiting { ticket: *ticket, ask: waiter.ask.clone() });
@@ -332,12 +329,8 @@ impl Drop for Pass {
             return;
         }
         state.quiet_since = self.shared.clock.uptime();
-        let tell = std::mem::take(&mut state.tell_when_quiet);
         drop(state);
         self.shared.quiet.notify_waiters();
-        if tell {
-            self.shared.wake.notify_one();
-        }
     }
 }
 

@@ -188,7 +188,7 @@ fn what_nobody_uses_is_unloaded() {
     check(&[
         ("it was used 59 s ago", quiet(41, 0), "wait 1 s"),
         ("it was used 60 s ago", quiet(40, 0), "unload b"),
-        ("it is in use", quiet(40, 1), "wait"),
+        ("it is in use, and may be quiet for long enough in 60 s", quiet(40, 1), "wait 60 s"),
         ("it may stay for ever", Case { open: Some(("a", 0)), ..CASE }, "wait"),
         ("it is on its way out", Case { busy: true, ..quiet(40, 0) }, "wait"),
         ("the controller was busy", Case { not_before: 2000, ..quiet(40, 0) }, "wait 1900 s"),

@@ -74,6 +74,12 @@ impl Models {
         self
     }
 
+    /// Each server with one thread: several that wait for each other take for ever where the cores have other work.
+    #[must_use]
+    pub fn one_thread(self) -> Self {
+        self.with("[defaults]\n", "[defaults]\nenv = { LLAMA_ARG_THREADS = \"1\" }\n")
+    }
+
     /// With these lines in `[gateway]`.
     #[must_use]
     pub fn gateway(mut self, lines: &str) -> Self {

@@ -58,7 +58,7 @@ fn bad_bodies(manner: Manner) -> Vec<(&'static str, Vec<u8>)> {
 
 #[test]
 fn bad_bodies_are_refused_and_go_no_further() {
-    let daemon = Daemon::start(Models::docker().tiny(&["a"]).home());
+    let daemon = Daemon::start(Models::docker().one_thread().tiny(&["a"]).home());
     let api = daemon.api();
     let client = Client::of(&api.switched("a"));
     client.ask_now(&Question::new(Manner::Chat, "hello")).complete();
@@ -93,7 +93,7 @@ fn bad_bodies_are_refused_and_go_no_further() {
 
 #[test]
 fn what_is_too_large_is_refused() {
-    let daemon = Daemon::start(Models::docker().tiny(&["a"]).home());
+    let daemon = Daemon::start(Models::docker().one_thread().tiny(&["a"]).home());
     let api = daemon.api();
     let client = Client::of(&api.switched("a"));
     let before = heard(api);
@@ -124,7 +124,7 @@ fn what_is_too_large_is_refused() {
 
 #[test]
 fn what_is_not_there_is_refused_in_the_manner_of_its_protocol() {
-    let daemon = Daemon::start(Models::docker().tiny(&["a"]).home());
+    let daemon = Daemon::start(Models::docker().one_thread().tiny(&["a"]).home());
     let client = Client::of(&daemon.api().switched("a"));
     for manner in Manner::ALL {
         client.raw(&client.bytes("GET", manner.path(), b"")).refused(manner, 405);

@@ -7,7 +7,7 @@ use corral_tests::{Client, Daemon, Inference, Manner, Models, Question, prompt};
 use serde_json::json;
 
 fn daemon() -> Daemon {
-    let daemon = Daemon::start(Models::docker().tiny(&["a"]).home());
+    let daemon = Daemon::start(Models::docker().one_thread().tiny(&["a"]).home());
     daemon.api().switched("a");
     daemon
 }
@@ -141,8 +141,9 @@ fn a_request_has_one_end() {
 
 #[test]
 fn what_changes_the_server_is_for_nobody() {
-    let daemon =
-        Daemon::start(Models::docker().with("ctx = 4096", "ctx = 32768\nargs = [\"--props\"]").tiny(&["a"]).home());
+    let daemon = Daemon::start(
+        Models::docker().one_thread().with("ctx = 4096", "ctx = 32768\nargs = [\"--props\"]").tiny(&["a"]).home(),
+    );
     let status = daemon.api().switched("a");
     let client = Client::of(&status);
     let server = Inference::of(&status);

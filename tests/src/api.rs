@@ -168,6 +168,23 @@ impl Api {
         self.until(PATIENCE, &format!("{model} serves"), |status| serves(status, model))
     }
 
+    /// A number of the daemon's `/metrics` that has no labels.
+    #[track_caller]
+    pub fn metric(&self, name: &str) -> u64 {
+        let request = self.agent.get(format!("{}/metrics", self.base));
+        let mut answer = request.header("Authorization", format!("Bearer {}", self.token)).call().expect("an answer");
+        let text = answer.body_mut().read_to_string().expect("a text");
+        let value = text.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(' ')?.parse().ok());
+        value.unwrap_or_else(|| panic!("{name} in {text}"))
+    }
+
+    /// Waits until so many requests wait for a model.
+    #[track_caller]
+    pub fn until_wait(&self, count: u64) {
+        let what = format!("{count} requests wait");
+        until(PATIENCE, &what, || (self.metric("corral_requests_waiting") == count).then_some(()));
+    }
+
     /// The last lines of the log.
     pub fn logs(&self, tail: usize) -> Vec<Value> {
         let request = self.agent.get(format!("{}/logs?tail={tail}", self.base));

@@ -18,7 +18,7 @@ use corral_gateway::{Gate, GatewayPorts};
 use corral_store::Store;
 use tokio::net::TcpListener;
 use tokio::signal::unix::{Signal, SignalKind, signal};
-use tokio::task::JoinHandle;
+use tokio::task::{JoinError, JoinHandle};
 use tokio_util::sync::CancellationToken;
 
 use crate::adapters::{CountedJournal, LoggedNotices, SystemClock};
@@ -143,15 +143,13 @@ async fn run(env: Environment, options: ServeOptions) -> Result<()> {
     let state = ApiState { controller: handle.clone(), logs, token, metrics, usage: store, version };
     let api = tokio::spawn(corral_api::serve(listener, state, end.clone()));
     let gateway_ports = GatewayPorts { controller: handle.clone(), ledger: request_ledger, clock };
-    let inference = tokio::spawn(corral_gateway::serve(inference_listener, gate, gateway_ports, end.clone()));
+    let mut inference = tokio::spawn(corral_gateway::serve(inference_listener, gate, gateway_ports, end.clone()));
     (options.on_ready)(&Serving { management, gateway, paths: paths.clone() });
 
     tokio::select! {
         () = signals.wait() => {}
-        ended = &mut actor => {
-            let error = Error::new(Code::Internal, "the controller ended by itself").hint("start Corral again, and report this");
-            return Err(ended.err().map_or(error.clone(), |cause| error.because(cause)));
-        }
+        ended = &mut actor => return Err(ended_by_itself("the controller", ended.map(Ok))),
+        ended = &mut inference => return Err(ended_by_itself("the gateway", ended)),
     }
     watcher.abort();
     // Read now: the setting may have changed since the start.
@@ -161,15 +159,25 @@ async fn run(env: Environment, options: ServeOptions) -> Result<()> {
     });
     shut_down(&handle, actor, settings.on_quit, &mut signals).await;
     end.cancel();
-    if let Err(error) = inference.await {
-        tracing::error!(%error, "the gateway ended badly");
-    }
-    let api_end = api.await.map_err(|error| Error::new(Code::Internal, "the API ended badly").because(error))?;
+    let badly = |what: &str, error| Error::new(Code::Internal, format!("{what} ended badly")).because(error);
+    let gateway_end = inference.await.unwrap_or_else(|error| Err(badly("the gateway", error)));
+    let api_end = api.await.unwrap_or_else(|error| Err(badly("the API", error)));
     // After everything that records.
     usage::flush(ledger_writer).await;
     remove(&paths.daemon_file);
     remove(&paths.token);
-    api_end
+    gateway_end.and(api_end)
+}
+
+/// The error of a part that ended though nobody had told it to.
+fn ended_by_itself(what: &str, ended: Result<Result<()>, JoinError>) -> Error {
+    let error =
+        Error::new(Code::Internal, format!("{what} ended by itself")).hint("start Corral again, and report this");
+    match ended {
+        Ok(Ok(())) => error,
+        Ok(Err(cause)) => cause,
+        Err(cause) => error.because(cause),
+    }
 }
 
 fn engine_config(paths: &Paths, env: Environment, logs: Arc<LogBuffer>, version: String) -> EngineConfig {

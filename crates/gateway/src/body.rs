@@ -9,7 +9,7 @@ use bytes::Bytes;
 use corral_core::usage::RequestEnd;
 use corral_core::{Code, Error};
 use http::Response;
-use http_body_util::{BodyExt, Full};
+use http_body_util::{BodyExt, Collected, Full};
 use hyper::body::{Body, Frame, Incoming, SizeHint};
 use tokio::time::{Instant, Sleep, sleep_until};
 
@@ -25,6 +25,9 @@ pub(crate) const KEEP_ALIVE: Duration = Duration::from_secs(10);
 
 /// Why a body could not be sent to its end; hyper then closes the connection, which tells the client.
 pub(crate) type BrokenOff = Box<dyn std::error::Error + Send + Sync>;
+
+/// A value that is there later.
+type Later<T> = Pin<Box<dyn Future<Output = T> + Send>>;
 
 /// The body of an answer.
 pub(crate) enum Answer {
@@ -95,7 +98,7 @@ pub(crate) struct Counted {
     pub(crate) is_stream: bool,
     /// Set once the last frame has been given out.
     pub(crate) ended: bool,
-    pub(crate) cut: Option<Pin<Box<dyn Future<Output = Error> + Send>>>,
+    pub(crate) cut: Option<Later<Error>>,
 }
 
 impl Counted {
@@ -190,12 +193,12 @@ pub(crate) fn server_gone() -> Error {
 
 /// A stream whose client is already told that one is coming.
 pub(crate) struct Waiting {
-    work: Pin<Box<dyn Future<Output = Result<Response<Answer>, Error>> + Send>>,
+    work: Later<Result<Response<Answer>, Error>>,
     tick: Pin<Box<Sleep>>,
     began: Instant,
     dialect: Dialect,
     /// An error answer of llama-server's that is being read.
-    refusal: Option<(u16, Pin<Box<dyn Future<Output = Bytes> + Send>>)>,
+    refusal: Option<(u16, Later<Bytes>)>,
 }
 
 enum Next {
@@ -204,11 +207,7 @@ enum Next {
 }
 
 impl Waiting {
-    pub(crate) fn new(
-        work: Pin<Box<dyn Future<Output = Result<Response<Answer>, Error>> + Send>>,
-        began: Instant,
-        dialect: Dialect,
-    ) -> Self {
+    pub(crate) fn new(work: Later<Result<Response<Answer>, Error>>, began: Instant, dialect: Dialect) -> Self {
         Self { work, tick: Box::pin(sleep_until(Instant::now())), began, dialect, refusal: None }
     }
 
@@ -226,7 +225,7 @@ impl Waiting {
                 match response.into_body() {
                     body @ Answer::Counted(_) if (200..300).contains(&status) => return Poll::Ready(Next::Body(body)),
                     body => {
-                        let read = async move { body.collect().await.map(|read| read.to_bytes()).unwrap_or_default() };
+                        let read = async move { body.collect().await.map(Collected::to_bytes).unwrap_or_default() };
                         self.refusal = Some((status, Box::pin(read)));
                         return self.poll(cx);
                     }

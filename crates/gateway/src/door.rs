@@ -122,7 +122,8 @@ mod tests {
     fn good_and_bad_heads() {
         let long = "x".repeat(70_000);
         let host = ("host", "localhost:8080");
-        let table: [(&str, &[(&str, &str)], Option<Code>); 11] = [
+        type Case<'a> = (&'a str, &'a [(&'a str, &'a str)], Option<Code>);
+        let table: [Case<'_>; 11] = [
             ("/v1/messages", &[host], None),
             ("/v1/messages", &[host, ("origin", "http://localhost:3000")], None),
             ("/v1/messages", &[("host", "[::1]:8080")], None),

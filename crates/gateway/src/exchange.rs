@@ -66,9 +66,9 @@ impl Service {
         let mut unreachable_since: Option<Instant> = None;
         let mut was_sent = false;
         loop {
-            let pass = match self.gate.try_admit(&exchange.ask) {
+            let pass = match self.shared.gate.try_admit(&exchange.ask) {
                 Some(pass) => pass,
-                None => self.gate.admit(&exchange.ask, &limits).await?,
+                None => self.shared.gate.admit(&exchange.ask, &limits).await?,
             };
             let upstream = pass.upstream().clone();
             let body = self.adapted(exchange, &pass, catalog).await;
@@ -125,13 +125,13 @@ impl Service {
     /// Whether the template of the model that serves takes `system` entries anywhere. Asked once for each server.
     async fn takes_system(&self, pass: &Pass) -> bool {
         let generation = pass.upstream().generation;
-        let known = *self.takes_system.lock().unwrap_or_else(PoisonError::into_inner);
+        let known = *self.shared.takes_system.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some((_, takes)) = known.filter(|(known, _)| *known == generation) {
             return takes;
         }
         // Where that cannot be told, merging does no harm.
         let takes = upstream::template_takes_system(&self.client, pass.upstream()).await.unwrap_or(false);
-        *self.takes_system.lock().unwrap_or_else(PoisonError::into_inner) = Some((generation, takes));
+        *self.shared.takes_system.lock().unwrap_or_else(PoisonError::into_inner) = Some((generation, takes));
         takes
     }
 
@@ -182,7 +182,7 @@ impl Service {
         let upstream = pass.upstream();
         let answered = Answered { prompt, tokens, load: upstream.load };
         let Verdict { continues, alarm } =
-            self.conversations.lock().unwrap_or_else(PoisonError::into_inner).note(&upstream.model, answered);
+            self.shared.conversations.lock().unwrap_or_else(PoisonError::into_inner).note(&upstream.model, answered);
         let is_first = !upstream.first.swap(true, Relaxed);
         // What was brought back shows only in an answer that continues a conversation.
         let shows = upstream.restored && continues == Some(true) && !upstream.continued.swap(true, Relaxed);
@@ -193,9 +193,12 @@ impl Service {
             let after = jiff::SignedDuration::try_from(record.first_token?).ok()?;
             record.at.checked_add(after).ok()
         });
-        let answer =
-            FirstAnswer { tokens, continues, first_token_at: first_token_at.unwrap_or_else(|| self.clock.now()) };
-        let (controller, instance) = (self.controller.clone(), upstream.instance.clone());
+        let answer = FirstAnswer {
+            tokens,
+            continues,
+            first_token_at: first_token_at.unwrap_or_else(|| self.shared.clock.now()),
+        };
+        let (controller, instance) = (self.shared.controller.clone(), upstream.instance.clone());
         tokio::spawn(async move {
             if is_first || shows {
                 // A controller that has ended needs no news.

@@ -81,34 +81,30 @@ impl Scanner {
                         self.place = Place::Head;
                     }
                 }
-                Place::Head => {
-                    if self.partial.is_empty() {
-                        match self.head(bytes) {
-                            Some(length) => bytes = bytes.get(length..).unwrap_or_default(),
-                            None => {
-                                self.partial.extend_from_slice(bytes);
-                                return;
-                            }
-                        }
-                        continue;
-                    }
-                    let before = self.partial.len();
-                    self.partial.extend_from_slice(bytes);
-                    if !bytes.contains(&b'\n') {
-                        // A head ends with the end of a line.
-                        return;
-                    }
-                    let partial = std::mem::take(&mut self.partial);
-                    match self.head(&partial) {
-                        Some(length) => bytes = bytes.get(length.saturating_sub(before)..).unwrap_or_default(),
-                        None => {
-                            self.partial = partial;
-                            return;
-                        }
-                    }
-                }
+                Place::Head => bytes = self.scan_head(bytes),
             }
         }
+    }
+
+    /// Looks at bytes that belong to a head, and gives back those after its end.
+    fn scan_head<'a>(&mut self, bytes: &'a [u8]) -> &'a [u8] {
+        let mut head = std::mem::take(&mut self.partial);
+        let before = head.len();
+        let length = if before == 0 {
+            self.head(bytes)
+        } else {
+            head.extend_from_slice(bytes);
+            // A head ends with the end of a line.
+            bytes.contains(&b'\n').then(|| self.head(&head)).flatten()
+        };
+        if let Some(length) = length {
+            return bytes.get(length.saturating_sub(before)..).unwrap_or_default();
+        }
+        if before == 0 {
+            head.extend_from_slice(bytes);
+        }
+        self.partial = head;
+        &[]
     }
 
     /// Judges the head that these bytes begin with and returns its length; none where it is not complete.

@@ -18,7 +18,7 @@ const ALL_BODIES: usize = 512 << 20;
 const SMALL: usize = 1 << 20;
 
 /// How long the next piece of a body may take to come.
-const PATIENCE: Duration = Duration::from_secs(60);
+const PATIENCE: Duration = Duration::from_mins(1);
 
 /// How much of a body that is too large is read, so that its client gets to the answer.
 const WASTE: usize = 64 << 20;

@@ -19,6 +19,7 @@ mod server;
 mod service;
 mod traffic;
 mod upstream;
+mod worker;
 
 pub use self::server::{GatewayPorts, serve};
 pub use self::traffic::Gate;

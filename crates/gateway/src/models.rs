@@ -6,7 +6,7 @@ use corral_core::{Code, Error, ModelId, Result};
 use jiff::Timestamp;
 use serde_json::{Value, json};
 
-/// The answer to `GET /v1/models`: OpenAI's fields and Anthropic's side by side, neither of which disturbs the other.
+/// The answer to `GET /v1/models`: the fields of both protocols side by side, neither of which disturbs the other.
 pub(crate) fn list(catalog: &Catalog, snapshot: &Snapshot) -> Value {
     let data: Vec<Value> = catalog.models.iter().map(|(id, model)| entry(id, model, snapshot)).collect();
     json!({

@@ -32,20 +32,42 @@ use crate::upstream::{self, Client};
 /// What `Retry-After` says, in seconds.
 const RETRY_AFTER_SECONDS: u16 = 5;
 
-/// What requests are served with.
-pub(crate) struct Service {
+/// What all threads serve requests with.
+pub(crate) struct Shared {
     pub(crate) gate: Gate,
     pub(crate) controller: ControllerHandle,
     pub(crate) ledger: Arc<dyn Ledger>,
     pub(crate) clock: Arc<dyn Clock>,
-    pub(crate) client: Client,
     pub(crate) intake: Intake,
     pub(crate) conversations: Mutex<Conversations>,
     /// The generation that was last asked whether its template takes `system` entries anywhere, and its answer.
     pub(crate) takes_system: Mutex<Option<(u64, bool)>>,
 }
 
+impl Shared {
+    pub(crate) fn new(
+        gate: Gate,
+        controller: ControllerHandle,
+        ledger: Arc<dyn Ledger>,
+        clock: Arc<dyn Clock>,
+    ) -> Self {
+        let (conversations, takes_system) = (Mutex::default(), Mutex::default());
+        Self { gate, controller, ledger, clock, intake: Intake::new(), conversations, takes_system }
+    }
+}
+
+/// What one thread serves requests with.
+pub(crate) struct Service {
+    pub(crate) shared: Arc<Shared>,
+    /// Its connections are driven by the thread that made them.
+    pub(crate) client: Client,
+}
+
 impl Service {
+    pub(crate) fn new(shared: Arc<Shared>) -> Self {
+        Self { shared, client: upstream::client() }
+    }
+
     /// Answers a request, whatever it is.
     pub(crate) async fn answer(self: &Arc<Self>, request: Request<Incoming>, framing: Framing) -> Response<Answer> {
         let (head, body) = request.into_parts();
@@ -67,7 +89,7 @@ impl Service {
     }
 
     async fn route(self: &Arc<Self>, head: Parts, body: Incoming, dialect: Dialect) -> Result<Response<Answer>> {
-        let session = door::token(&head.headers).and_then(|token| self.controller.session_of(token));
+        let session = door::token(&head.headers).and_then(|token| self.shared.controller.session_of(token));
         let path = head.uri.path();
         if let Some(route) = InferenceRoute::of(path) {
             return match head.method {
@@ -82,14 +104,16 @@ impl Service {
             "/v1/models" | "/health" | "/v1/health" if head.method == Method::OPTIONS => Ok(preflight(&head.headers)),
             "/v1/models" | "/health" | "/v1/health" if !reads => Err(wrong_method(&head, "GET")),
             "/v1/models" => {
-                json(StatusCode::OK, &models::list(&self.controller.catalog(), &self.controller.snapshot()))
+                let (catalog, snapshot) = (self.shared.controller.catalog(), self.shared.controller.snapshot());
+                Ok(json(StatusCode::OK, &models::list(&catalog, &snapshot)))
             }
             "/health" | "/v1/health" => {
-                let (status, body) = models::health(&self.controller.snapshot());
-                json(StatusCode::from_u16(status).unwrap_or(StatusCode::SERVICE_UNAVAILABLE), &body)
+                let (status, body) = models::health(&self.shared.controller.snapshot());
+                Ok(json(StatusCode::from_u16(status).unwrap_or(StatusCode::SERVICE_UNAVAILABLE), &body))
             }
             _ if let Some(name) = named.filter(|_| reads) => {
-                json(StatusCode::OK, &models::one(&self.controller.catalog(), &self.controller.snapshot(), name)?)
+                let (catalog, snapshot) = (self.shared.controller.catalog(), self.shared.controller.snapshot());
+                Ok(json(StatusCode::OK, &models::one(&catalog, &snapshot, name)?))
             }
             _ if upstream::is_page(path) || matches!(path, "/props" | "/slots") => {
                 if !reads {
@@ -110,7 +134,7 @@ impl Service {
 
     /// Passes a question about the server itself on, where one serves.
     async fn relay(self: &Arc<Self>, head: &Parts) -> Result<Response<Answer>> {
-        let pass = self.gate.try_admit(&Ask { model: None, session: false }).ok_or_else(|| {
+        let pass = self.shared.gate.try_admit(&Ask { model: None, session: false }).ok_or_else(|| {
             Error::new(Code::EngineUnavailable, "no model serves at the moment").hint("`corral status` says why")
         })?;
         let request = upstream::request(head, pass.upstream(), Bytes::new())?;
@@ -128,10 +152,10 @@ impl Service {
         body: Incoming,
         session: Option<SessionId>,
     ) -> Result<Response<Answer>> {
-        let mut meter = Meter::new(self.ledger.clone(), self.clock.now(), route);
+        let mut meter = Meter::new(self.shared.ledger.clone(), self.shared.clock.now(), route);
         meter.note(|record| record.session.clone_from(&session));
         let read = async {
-            let taken = self.intake.read(body).await?;
+            let taken = self.shared.intake.read(body).await?;
             let peeked = peek(route, &taken.bytes)?;
             Ok((taken, peeked))
         };
@@ -144,7 +168,7 @@ impl Service {
         };
         let received = Instant::now();
         let Peek { model, stream, max_tokens, session: told, prompt } = peeked;
-        let catalog = self.controller.catalog();
+        let catalog = self.shared.controller.catalog();
         // Names that no model has, as Claude Code's own, go to the model that is loaded.
         let model = model.and_then(|name| catalog.find(&name).map(|(id, _)| id.clone()));
         let ask = Ask { model, session: session.is_some() };
@@ -203,11 +227,11 @@ fn wrong_method(head: &Parts, right: &str) -> Error {
     Error::new(Code::MethodNotAllowed, what).hint(format!("use {right}"))
 }
 
-fn json(status: StatusCode, body: &serde_json::Value) -> Result<Response<Answer>> {
+fn json(status: StatusCode, body: &serde_json::Value) -> Response<Answer> {
     let mut response = Response::new(Answer::whole(body.to_string()));
     *response.status_mut() = status;
     response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
-    Ok(response)
+    response
 }
 
 /// Tells a page of this machine that it may ask; that it is of this machine has been checked.

@@ -8,7 +8,7 @@ use http::header::AUTHORIZATION;
 use http::request::Parts;
 use http::uri::PathAndQuery;
 use http::{HeaderMap, Method, Request, Uri, Version, header};
-use http_body_util::{BodyExt, Full, Limited};
+use http_body_util::{BodyExt, Collected, Full, Limited};
 use hyper::body::Body;
 use hyper_util::client::legacy;
 use hyper_util::client::legacy::connect::HttpConnector;
@@ -90,7 +90,7 @@ pub(crate) async fn read_whole<B: Body<Data = Bytes>>(body: B, limit: usize) -> 
 where
     B::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
 {
-    Limited::new(body, limit).collect().await.ok().map(|read| read.to_bytes())
+    Limited::new(body, limit).collect().await.ok().map(Collected::to_bytes)
 }
 
 /// Asks llama-server to render a conversation with a `system` entry in its middle; none where it does not answer.

@@ -23,10 +23,10 @@ pub const CAPACITY: usize = 65_536;
 const COLLECT: Duration = Duration::from_millis(500);
 
 /// So many records are not collected any longer.
-const ENOUGH: usize = 8_192;
+const ENOUGH: usize = 2_048;
 
 /// So many records go into one transaction, so that the journal does not wait long for its turn.
-const AT_ONCE: usize = 4_096;
+const AT_ONCE: usize = 2_048;
 
 /// How long a disk that does not take records is left in peace.
 const RETRY: Duration = Duration::from_secs(3);

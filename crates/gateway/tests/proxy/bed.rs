@@ -132,7 +132,7 @@ impl Client {
     }
 
     /// All that comes until the connection ends.
-    pub(crate) async fn to_the_end(&mut self) -> String {
+    pub(crate) async fn rest(&mut self) -> String {
         let read = timeout(PATIENCE, self.stream.read_to_end(&mut self.read)).await.expect("it ends within 10 s");
         // What was sent after the end may have reset the connection.
         let _ = read;

@@ -26,7 +26,7 @@ async fn shapes_that_hide_a_second_request_are_refused() {
         format!("{head}Transfer-Encoding: chunked, identity\r\n\r\n0\r\n\r\n{hidden}"),
     ];
     for shape in &ambiguous {
-        let text = bed.send(shape).await.to_the_end().await;
+        let text = bed.send(shape).await.rest().await;
         assert!(text.starts_with("HTTP/1.1 400"), "{shape:?}: {text:?}");
         assert_eq!(text.matches("HTTP/1.1").count(), 1, "{shape:?}: {text:?}");
     }

@@ -118,11 +118,12 @@ mod tests {
         request.body(()).expect("a request").into_parts().0
     }
 
+    type Case<'a> = (&'a str, &'a [(&'a str, &'a str)], Option<Code>);
+
     #[test]
     fn good_and_bad_heads() {
         let long = "x".repeat(70_000);
         let host = ("host", "localhost:8080");
-        type Case<'a> = (&'a str, &'a [(&'a str, &'a str)], Option<Code>);
         let table: [Case<'_>; 11] = [
             ("/v1/messages", &[host], None),
             ("/v1/messages", &[host, ("origin", "http://localhost:3000")], None),

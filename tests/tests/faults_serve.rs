@@ -1,12 +1,12 @@
-//! Models that end while they serve, each for a real reason: the snapshot says so at once, with the cause, and the next
-//! switch works.
+//! Models that end while they serve, each for a real reason: the snapshot says so at once, with the cause, and they are
+//! started again.
 
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "test code: a panic is how it fails")]
 
 use std::time::Duration;
 
-use corral_core::snapshot::{Phase, Snapshot};
-use corral_tests::api::{expect_error, instance};
+use corral_core::snapshot::{OperationKind, Phase, Snapshot};
+use corral_tests::api::{expect_error, instance, serves};
 use corral_tests::{Daemon, Docker, Inference, Models, PATIENCE, process, until};
 use rustix::process::Signal;
 use serde_json::json;
@@ -14,30 +14,35 @@ use serde_json::json;
 /// From the moment the server has ended to the moment the snapshot says so.
 const AT_ONCE: Duration = Duration::from_secs(1);
 
-/// Loads a model, ends its server, and sees that this is told truly and mended by the next switch.
+/// Whether a server that has ended is to be started again.
+fn restarts(status: &Snapshot) -> bool {
+    status.operation.as_ref().is_some_and(|operation| operation.kind == OperationKind::Restart)
+}
+
+/// Loads a model, ends its server, and sees that this is told truly, and mended.
 fn ends(models: &Models, end: impl Fn(&Daemon, &Snapshot), code: &str, said: &[&str]) {
     let daemon = Daemon::start(models.clone().tiny(&["a", "b"]).home());
     let api = daemon.api();
     api.switched("b");
     let before = api.switched("a");
-    let events = api.events();
+    let (events, notices) = (api.events(), api.events());
     end(&daemon, &before);
-    let status = events.until(AT_ONCE, "it is told that the server ended", |status| status.phase == Phase::Failed);
-    assert_eq!(api.status(), status, "everybody is told the same");
-    assert_eq!((&status.model, &status.engine, &status.operation), (&None, &None, &None), "{status:#?}");
+    let status = events.until(AT_ONCE, "it is told that the server ended", restarts);
+    assert_eq!((status.phase, &status.engine), (Phase::Starting, &None), "{status:#?}");
     expect_error(&serde_json::to_value(&status.error).expect("JSON"), code, said);
-    let notice = loop {
-        let (name, data) = events.next();
-        if name == "notice" {
-            break data;
-        }
-    };
+    let notice = notices.until_notice(said);
     assert_eq!((&notice["level"], &notice["error"]["code"]), (&json!("error"), &json!(code)), "{notice:#}");
-    assert!(!daemon.home().run().join("api-key").exists(), "the key of what is gone is gone");
 
-    for model in ["a", "b"] {
+    let again = events.until(PATIENCE, "it serves again", |status| serves(status, "a"));
+    assert_eq!(again.error, None, "what was brought back clears the error");
+    let started_at = |status: &Snapshot| status.engine.as_ref().and_then(|engine| engine.started_at);
+    assert_ne!(started_at(&again), started_at(&before), "it was started again");
+    notices.until_notice(&["serves again"]);
+    assert_eq!(api.status(), again, "everybody is told the same");
+    Inference::of(&again).assert_answers("a");
+
+    for model in ["b", "a"] {
         let status = api.switched(model);
-        assert_eq!(status.error, None, "what went well clears the error");
         Inference::of(&status).assert_answers(model);
         if status.engine.as_ref().is_some_and(|engine| engine.image.is_some()) {
             daemon.until_owns_only(&[instance(&status)]);
@@ -114,12 +119,13 @@ fn an_adopted_child_process_from_outside() {
     daemon.kill9();
     daemon.restart();
     daemon.api().until_serves("a");
+    let events = daemon.api().events();
     process::signal(pid(&daemon), Signal::KILL);
-    let status =
-        daemon.api().until(AT_ONCE, "it is told that the server ended", |status| status.phase == Phase::Failed);
+    let status = events.until(AT_ONCE, "it is told that the server ended", restarts);
     // Nobody learns the exit status of a process that is not one's child.
     expect_error(&serde_json::to_value(&status.error).expect("JSON"), "server_exited", &[]);
-    daemon.api().switched("a");
+    let again = events.until(PATIENCE, "it serves again", |status| serves(status, "a"));
+    Inference::of(&again).assert_answers("a");
 }
 
 #[test]

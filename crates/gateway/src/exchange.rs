@@ -30,6 +30,9 @@ use crate::upstream;
 /// this time, and from then on the request waits for the next server.
 const UNREACHABLE: Duration = Duration::from_secs(5);
 
+/// How long it may take until the end of a server is known.
+const KNOWN: Duration = Duration::from_secs(2);
+
 /// How long llama-server's own error may take to come, in bytes and time.
 const ERROR_BODY: usize = 1 << 20;
 
@@ -94,9 +97,14 @@ impl Service {
                 return Err(why);
             }
             tracing::debug!(%error, model = %upstream.model, "llama-server did not answer");
-            if !error.is_connect() && std::mem::replace(&mut was_sent, true) {
-                // It may be this very request that ends the server: twice is enough.
-                return Err(server_gone());
+            if !error.is_connect() {
+                if std::mem::replace(&mut was_sent, true) {
+                    // It may be this very request that ends the server: twice is enough.
+                    return Err(server_gone());
+                }
+                drop(pass);
+                self.until_known(&exchange.ask, upstream.generation).await;
+                continue;
             }
             let since = unreachable_since.get_or_insert_with(Instant::now).elapsed();
             if since > UNREACHABLE {
@@ -104,6 +112,17 @@ impl Service {
             }
             drop(pass);
             tokio::time::sleep((since / 2).clamp(Duration::from_millis(10), Duration::from_millis(250))).await;
+        }
+    }
+
+    /// Waits until it is known that a server has ended, if that it has: until then Docker's proxy takes connections for
+    /// it and closes them, as the server itself would if it ended once more.
+    async fn until_known(&self, ask: &Ask, generation: u64) {
+        let since = Instant::now();
+        while since.elapsed() < KNOWN
+            && self.shared.gate.try_admit(ask).is_some_and(|pass| pass.upstream().generation == generation)
+        {
+            tokio::time::sleep(Duration::from_millis(20)).await;
         }
     }
 

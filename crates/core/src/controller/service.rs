@@ -232,12 +232,14 @@ impl Controller {
         else {
             return;
         };
-        if answer.continues == Some(false) {
-            return;
-        }
         let tokens = answer.tokens;
-        let enough = tokens.input.min(context.restored_tokens) / 2;
-        context.outcome = if tokens.cached >= enough { ContextOutcome::Kept } else { ContextOutcome::Lost };
+        let was_used = tokens.cached >= tokens.input.min(context.restored_tokens) / 2;
+        context.outcome = match (answer.continues, was_used) {
+            // Another conversation tells nothing, and nor does one that nothing is known of but that it is not cached.
+            (Some(false), _) | (None, false) => return,
+            (_, true) => ContextOutcome::Kept,
+            (Some(true), false) => ContextOutcome::Lost,
+        };
         context.prompt_tokens = Some(tokens.input);
         context.cached_tokens = Some(tokens.cached);
         if context.outcome == ContextOutcome::Lost {

@@ -10,11 +10,13 @@ version=2.1.329
 case "$(uname -sm)" in
   "Linux x86_64")
     package=@anthropic-ai/claude-code-linux-x64
-    sha512=fa7e25bb5b9b600a74d98d17fcc0149f1c3dc98e921c767bec5f88a16f95d3056816e888f68a5d1fa8287e37f5e205c908460c4cda64b3b1a7d62f1765328058
+    sha512=fa7e25bb5b9b600a74d98d17fcc0149f1c3dc98e921c767bec5f88a16f95d305
+    sha512+=6816e888f68a5d1fa8287e37f5e205c908460c4cda64b3b1a7d62f1765328058
     ;;
   "Linux aarch64")
     package=@anthropic-ai/claude-code-linux-arm64
-    sha512=2221b9ba6153a120955aa075944b31c312312a0c4f5f26770d153dd79bfc278073e50dc9a6c94cd1ec359b9c9a4fe9455c13ef6319ac1208b45c8ebc5c7343d0
+    sha512=2221b9ba6153a120955aa075944b31c312312a0c4f5f26770d153dd79bfc2780
+    sha512+=73e50dc9a6c94cd1ec359b9c9a4fe9455c13ef6319ac1208b45c8ebc5c7343d0
     ;;
   *) die "no Claude Code for this machine" "it is $(uname -sm)" "add it to $0" ;;
 esac

@@ -77,10 +77,10 @@ impl Client {
     pub fn bytes(&self, method: &str, path: &str, body: &[u8]) -> Vec<u8> {
         let mut head = format!("{method} {path} HTTP/1.1\r\nHost: {}\r\nConnection: close\r\n", self.address);
         if let Some(token) = &self.token {
-            head += &format!("Authorization: Bearer {token}\r\n");
+            head.extend(["Authorization: Bearer ", token, "\r\n"]);
         }
         if !body.is_empty() {
-            head += &format!("Content-Type: application/json\r\nContent-Length: {}\r\n", body.len());
+            head.extend(["Content-Type: application/json\r\nContent-Length: ", &body.len().to_string(), "\r\n"]);
         }
         [format!("{head}\r\n").as_bytes(), body].concat()
     }
@@ -215,6 +215,7 @@ impl Seen {
 
     /// The answer, which must be whole.
     #[track_caller]
+    #[expect(clippy::return_self_not_must_use, reason = "that it is whole may be all that a test wants to know")]
     pub fn complete(self) -> Self {
         if let Some(failure) = self.failure() {
             panic!("not a whole answer: {failure}");

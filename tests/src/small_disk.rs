@@ -13,8 +13,8 @@ pub struct SmallDisk {
 }
 
 impl SmallDisk {
-    /// Mounts one with room for so many bytes on a folder of a home. None where that takes rights that this user does not have: then the
-    /// test says so, loudly.
+    /// Mounts one with room for so many bytes on a folder of a home. None where that takes rights that this user does not
+    /// have: then it says so, loudly.
     #[track_caller]
     pub fn on(home: &SandboxHome, folder: &Path, bytes: usize) -> Option<Self> {
         if !rustix::process::geteuid().is_root() {

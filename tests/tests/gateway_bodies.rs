@@ -110,7 +110,7 @@ fn what_is_too_large_is_refused() {
                 came.refused(manner, 431);
             }
         }
-        let many: String = (0..500).map(|number| format!("X-{number}: x\r\n")).collect();
+        let many = "X-Many: x\r\n".repeat(500);
         let came =
             client.raw(bytes.replacen("Connection: close\r\n", &format!("Connection: close\r\n{many}"), 1).as_bytes());
         assert_eq!((came.status() / 100, came.answers()), (4, 1), "{}", came.text);

@@ -1,6 +1,7 @@
 //! Disks that are full and files that are damaged: requests are served all the same, and somebody is told.
 
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "test code: a panic is how it fails")]
+#![allow(clippy::print_stdout, reason = "test code: what was measured is shown where it is asked for")]
 
 use std::fs;
 use std::path::PathBuf;
@@ -19,6 +20,9 @@ fn models() -> Models {
 fn conversation() -> Question {
     Question::new(Manner::Messages, &prompt(7, LONG)).model("a")
 }
+
+/// Something that happens to a file.
+type Damage = fn(&mut Vec<u8>);
 
 /// The files of saved conversations: whatever has about a byte per token, and much more.
 fn saved(home: &SandboxHome) -> Vec<PathBuf> {
@@ -42,7 +46,6 @@ fn a_damaged_conversation_is_left_out_and_removed() {
     let daemon = Daemon::start(models().home());
     let api = daemon.api();
     let client = Client::of(&api.switched("a"));
-    type Damage = fn(&mut Vec<u8>);
     let damages: [(&str, Damage); 4] = [
         ("cut off", |bytes| bytes.truncate(bytes.len() / 2)),
         ("empty", Vec::clear),

@@ -14,7 +14,7 @@ fn daemon() -> Daemon {
 
 /// A request with these headers besides the usual ones, for a path.
 fn request(first: &str, headers: &[&str], body: &str) -> Vec<u8> {
-    let headers: String = headers.iter().map(|header| format!("{header}\r\n")).collect();
+    let headers: String = headers.iter().flat_map(|header| [*header, "\r\n"]).collect();
     let length = if body.is_empty() { String::new() } else { format!("Content-Length: {}\r\n", body.len()) };
     format!("{first} HTTP/1.1\r\nConnection: close\r\n{headers}{length}\r\n{body}").into_bytes()
 }

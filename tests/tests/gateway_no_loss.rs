@@ -1,6 +1,7 @@
 //! No request is lost: 64 clients stream without a pause while the model is switched every two seconds.
 
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "test code: a panic is how it fails")]
+#![allow(clippy::print_stdout, reason = "test code: what was measured is shown where it is asked for")]
 
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicBool, Ordering};

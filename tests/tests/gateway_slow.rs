@@ -1,6 +1,7 @@
 //! Clients that take their time hold nobody up.
 
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "test code: a panic is how it fails")]
+#![allow(clippy::print_stdout, reason = "test code: what was measured is shown where it is asked for")]
 
 use std::io::{ErrorKind, Read, Write};
 use std::net::TcpStream;

@@ -1,6 +1,7 @@
 //! The model that a request names is the model that answers it, as far as the policy goes.
 
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "test code: a panic is how it fails")]
+#![allow(clippy::print_stdout, reason = "test code: what was measured is shown where it is asked for")]
 
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};

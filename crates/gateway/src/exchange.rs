@@ -66,7 +66,8 @@ impl Service {
         catalog: &Catalog,
     ) -> Result<Response<Answer>> {
         let limits = Limits { queue: catalog.gateway.queue as usize, hold_timeout: catalog.gateway.hold_timeout };
-        let mut unreachable_since: Option<Instant> = None;
+        // Which opening of the gate led to a server that takes no connections, and since when.
+        let mut unreachable = (0, Instant::now());
         let mut was_sent = false;
         loop {
             let pass = match self.shared.gate.try_admit(&exchange.ask) {
@@ -106,7 +107,10 @@ impl Service {
                 self.until_known(&exchange.ask, upstream.generation).await;
                 continue;
             }
-            let since = unreachable_since.get_or_insert_with(Instant::now).elapsed();
+            if unreachable.0 != upstream.generation {
+                unreachable = (upstream.generation, Instant::now());
+            }
+            let since = unreachable.1.elapsed();
             if since > UNREACHABLE {
                 return Err(server_gone());
             }

@@ -11,6 +11,7 @@ mod gateway;
 mod gateway_memory;
 mod hops;
 mod idle;
+mod ledger;
 mod list;
 mod switch;
 
@@ -21,12 +22,12 @@ use figures::Bounds;
 /// Measures something so many times, prints it, and notes which bounds are missed.
 type Section = fn(usize, &mut Bounds);
 
-/// Everything that is measured, in this order. What is new gets a module beside these and a line here: so the growth of
-/// the ledger, with `corral usage` on a million rows.
-const SECTIONS: [(&str, Section); 5] = [
+/// Everything that is measured, in this order. What is new gets a module beside these and a line here.
+const SECTIONS: [(&str, Section); 6] = [
     ("switch", switch::costs),
     ("idle", idle::costs),
     ("list", list::costs),
+    ("ledger", ledger::costs),
     ("gateway", gateway::costs),
     ("gateway-memory", gateway_memory::costs),
 ];

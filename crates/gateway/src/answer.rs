@@ -110,6 +110,11 @@ impl AnswerReader {
         self.seen.complete
     }
 
+    /// Whether an error has passed.
+    pub(crate) fn has_error(&self) -> bool {
+        self.seen.error
+    }
+
     /// Whether content has passed.
     pub(crate) fn content_started(&self) -> bool {
         self.seen.content_started

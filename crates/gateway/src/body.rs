@@ -14,6 +14,7 @@ use hyper::body::{Body, Frame, Incoming, SizeHint};
 use tokio::time::{Instant, Sleep, sleep_until};
 
 use crate::answer::AnswerReader;
+use crate::events::WholeEvents;
 use crate::exchange::Asked;
 use crate::failure::{self, Dialect};
 use crate::meter::Meter;
@@ -91,11 +92,13 @@ impl Body for Answer {
 pub(crate) struct Counted {
     pub(crate) incoming: Incoming,
     pub(crate) reader: AnswerReader,
-    pub(crate) pass: Pass,
+    /// Given back as soon as llama-server has nothing more to do for it.
+    pub(crate) pass: Option<Pass>,
     pub(crate) meter: Meter,
     pub(crate) service: Arc<Service>,
     pub(crate) asked: Asked,
     pub(crate) is_stream: bool,
+    pub(crate) events: WholeEvents,
     /// Set once the last frame has been given out.
     pub(crate) ended: bool,
     pub(crate) cut: Option<Later<Error>>,
@@ -103,38 +106,52 @@ pub(crate) struct Counted {
 
 impl Counted {
     fn poll_frame(&mut self, cx: &mut Context<'_>) -> Polled {
-        if self.ended {
-            return Poll::Ready(None);
-        }
-        if let Some(why) = self.pass.is_cut() {
-            return self.break_off(&why);
-        }
-        match Pin::new(&mut self.incoming).poll_frame(cx) {
-            Poll::Ready(Some(Ok(frame))) => {
-                if let Some(data) = frame.data_ref() {
-                    self.reader.read(data);
-                    if !self.meter.has_first_token() && self.reader.content_started() {
-                        self.meter.first_token();
+        loop {
+            let Some(pass) = self.pass.as_ref().filter(|_| !self.ended) else { return Poll::Ready(None) };
+            if let Some(why) = pass.is_cut() {
+                return self.break_off(&why);
+            }
+            match Pin::new(&mut self.incoming).poll_frame(cx) {
+                Poll::Ready(Some(Ok(frame))) => match frame.into_data() {
+                    Ok(data) => {
+                        let now = self.read(data);
+                        if !now.is_empty() {
+                            return Poll::Ready(Some(Ok(Frame::data(now))));
+                        }
                     }
-                }
-                Poll::Ready(Some(Ok(frame)))
-            }
-            Poll::Ready(Some(Err(_))) => self.break_off(&server_gone()),
-            Poll::Ready(None) if self.is_stream && !self.reader.is_complete() => self.break_off(&server_gone()),
-            Poll::Ready(None) => {
-                self.finish(None);
-                Poll::Ready(None)
-            }
-            Poll::Pending => {
-                // Only an answer that is waited for needs to be woken by a cut.
-                let pass = &self.pass;
-                let cut = self.cut.get_or_insert_with(|| Box::pin(pass.cut()));
-                match cut.as_mut().poll(cx) {
-                    Poll::Ready(why) => self.break_off(&why),
-                    Poll::Pending => Poll::Pending,
+                    Err(trailers) => return Poll::Ready(Some(Ok(trailers))),
+                },
+                Poll::Ready(Some(Err(_))) => return self.break_off(&server_gone()),
+                Poll::Ready(None) => return self.end(),
+                Poll::Pending => {
+                    // Only an answer that is waited for needs to be woken by a cut.
+                    let cut = self.cut.get_or_insert_with(|| Box::pin(pass.cut()));
+                    return match cut.as_mut().poll(cx) {
+                        Poll::Ready(why) => self.break_off(&why),
+                        Poll::Pending => Poll::Pending,
+                    };
                 }
             }
         }
+    }
+
+    /// Learns from what has come, and says what of it can be passed on.
+    fn read(&mut self, data: Bytes) -> Bytes {
+        self.reader.read(&data);
+        if !self.meter.has_first_token() && self.reader.content_started() {
+            self.meter.first_token();
+        }
+        if self.is_stream { self.events.pass(data) } else { data }
+    }
+
+    /// llama-server has ended its answer.
+    fn end(&mut self) -> Polled {
+        if self.is_stream && !self.reader.is_complete() && !self.reader.has_error() {
+            return self.break_off(&server_gone());
+        }
+        let rest = self.events.rest();
+        self.finish(None);
+        Poll::Ready((!rest.is_empty()).then(|| Ok(Frame::data(rest))))
     }
 
     fn is_end_stream(&self) -> bool {
@@ -144,6 +161,10 @@ impl Counted {
     /// Ends an answer that cannot be completed: a stream with an error in its own protocol, any other by closing the
     /// connection, which is the only way left to say that it is not whole.
     fn break_off(&mut self, why: &Error) -> Polled {
+        if self.is_stream && self.reader.is_complete() {
+            // The client has the end marker: nothing is missing but the end of the connection.
+            return self.end();
+        }
         let end = if why.code() == Code::ServerExited { RequestEnd::Broken } else { RequestEnd::Cut };
         self.finish(Some(end));
         if self.is_stream {
@@ -172,8 +193,9 @@ impl Counted {
             record.tokens = seen.tokens;
             record.end = end;
         });
+        let Some(pass) = self.pass.take() else { return };
         if end == RequestEnd::Complete {
-            self.service.answered(&mut self.asked, &self.pass, &self.meter, seen.tokens);
+            self.service.answered(&mut self.asked, &pass, &self.meter, seen.tokens);
         }
     }
 }

@@ -18,6 +18,7 @@ use crate::adapt;
 use crate::answer::AnswerReader;
 use crate::body::{Answer, Counted, server_gone};
 use crate::conversation::{Answered, Verdict};
+use crate::events::WholeEvents;
 use crate::failure::{self, Dialect};
 use crate::intake::Taken;
 use crate::meter::Meter;
@@ -187,11 +188,12 @@ impl Service {
         let counted = Counted {
             incoming,
             reader: AnswerReader::new(route, is_stream),
-            pass,
+            pass: Some(pass),
             meter,
             service: self.clone(),
             asked,
             is_stream,
+            events: WholeEvents::default(),
             ended: false,
             cut: None,
         };

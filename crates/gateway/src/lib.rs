@@ -6,6 +6,7 @@ mod answer;
 mod body;
 mod conversation;
 mod door;
+mod events;
 mod exchange;
 mod failure;
 mod head;

@@ -82,6 +82,47 @@ async fn a_stream_that_breaks_off_ends_with_an_error_of_its_protocol() {
 }
 
 #[tokio::test]
+async fn an_event_that_has_not_ended_is_not_in_the_way_of_the_error() {
+    for is_cut in [true, false] {
+        let bed = Bed::new().await;
+        let mut server = Server::new().await;
+        bed.open(&server);
+        let mut client = bed.post("/v1/chat/completions", OPENAI).await;
+        let mut asked = server.request().await;
+        asked.begin_stream().await;
+        asked.chunk(&format!("{PIECE}data: {{\"choices\":[{{\"del")).await;
+        client.until("\"x\"").await;
+        if is_cut {
+            bed.gate.close();
+            bed.gate.cut(&Error::new(Code::Cut, "the model was switched"));
+        } else {
+            drop(asked);
+        }
+        let text = client.until("0\r\n\r\n").await;
+        let body = text.split_once("\r\n\r\n").expect("a head").1;
+        let lines: Vec<&str> = body.lines().filter(|line| line.starts_with("data:")).collect();
+        assert_eq!(lines.len(), 2, "{lines:?}");
+        assert!(lines[1].starts_with("data: {\"error\":"), "{lines:?}");
+    }
+}
+
+#[tokio::test]
+async fn an_error_of_the_server_in_the_stream_is_the_last_word() {
+    let bed = Bed::new().await;
+    let mut server = Server::new().await;
+    bed.open(&server);
+    let mut client = bed.post("/v1/chat/completions", OPENAI).await;
+    let mut asked = server.request().await;
+    asked.begin_stream().await;
+    asked.chunk(PIECE).await;
+    asked.chunk("data: {\"error\":{\"code\":500,\"message\":\"context is full\",\"type\":\"server_error\"}}\n\n").await;
+    asked.chunk("").await;
+    let text = client.until("0\r\n\r\n").await;
+    assert!(text.contains("context is full") && !text.contains("server_exited"), "{text}");
+    assert_eq!(bed.records(1).await[0].end, RequestEnd::Broken);
+}
+
+#[tokio::test]
 async fn a_cut_ends_streams_and_waits_alike() {
     let why = Error::new(Code::Cut, "the model was switched");
     for has_begun in [true, false] {

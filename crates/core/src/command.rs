@@ -221,6 +221,11 @@ impl ControllerHandle {
         self.tokens.borrow().session(token).cloned()
     }
 
+    /// Whether this is, or was, the token of a session.
+    pub fn is_session_token(&self, token: &str) -> bool {
+        self.tokens.borrow().is_known(token)
+    }
+
     /// Notices from now on.
     pub fn notices(&self) -> broadcast::Receiver<Notice> {
         self.notices.subscribe()

@@ -1,6 +1,6 @@
 //! Sessions: who asks, told by the token that a request carries.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, VecDeque};
 use std::fmt;
 
 use schemars::JsonSchema;
@@ -52,25 +52,41 @@ impl fmt::Display for SessionId {
     }
 }
 
+/// So many sessions that have ended are remembered.
+const ENDED: usize = 1024;
+
 /// The tokens of the sessions attached. Only their hashes are kept, so looking one up tells nothing by its timing.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct SessionTokens(HashMap<[u8; 32], SessionId>);
+pub struct SessionTokens {
+    attached: HashMap<[u8; 32], SessionId>,
+    /// A token does not gain rights by its session's end.
+    ended: VecDeque<[u8; 32]>,
+}
 
 impl SessionTokens {
     /// Whose token this is.
     pub fn session(&self, token: &str) -> Option<&SessionId> {
         // Most requests come without a session while none is attached.
-        if self.0.is_empty() { None } else { self.0.get(&hash(token)) }
+        if self.attached.is_empty() { None } else { self.attached.get(&hash(token)) }
+    }
+
+    /// Whether this is, or was, the token of a session.
+    pub fn is_known(&self, token: &str) -> bool {
+        let hash = hash(token);
+        self.attached.contains_key(&hash) || self.ended.contains(&hash)
     }
 
     /// Adds a session.
     pub fn insert(&mut self, token: &Secret, session: SessionId) {
-        self.0.insert(hash(token.expose()), session);
+        self.attached.insert(hash(token.expose()), session);
     }
 
-    /// Removes a session.
+    /// Ends a session.
     pub fn remove(&mut self, session: &SessionId) {
-        self.0.retain(|_, known| known != session);
+        self.ended.extend(self.attached.extract_if(|_, known| known == session).map(|(hash, _)| hash));
+        while self.ended.len() > ENDED {
+            self.ended.pop_front();
+        }
     }
 }
 
@@ -91,6 +107,8 @@ mod tests {
         assert_eq!((tokens.session("one"), tokens.session("two"), tokens.session("three")), (Some(&a), Some(&b), None));
         tokens.remove(&a);
         assert_eq!((tokens.session("one"), tokens.session("two")), (None, Some(&b)));
+        let known = ["one", "two", "three"].map(|token| tokens.is_known(token));
+        assert_eq!(known, [true, true, false], "one that has ended is remembered");
     }
 
     #[test]

@@ -59,13 +59,13 @@ pub(crate) fn origin(headers: &HeaderMap) -> Option<&HeaderValue> {
     only(headers, &ORIGIN).filter(|origin| origin.to_str().is_ok_and(|text| loopback::origin_port(text).is_some()))
 }
 
-/// The token or key that the request carries, in either protocol's way.
-pub(crate) fn token(headers: &HeaderMap) -> Option<&str> {
-    let bearer = only(headers, &AUTHORIZATION).and_then(|value| value.to_str().ok()).and_then(|value| {
-        let (scheme, token) = value.split_once(' ')?;
+/// The tokens and keys that the request carries, in either protocol's way.
+pub(crate) fn tokens(headers: &HeaderMap) -> impl Iterator<Item = &str> {
+    let bearers = headers.get_all(AUTHORIZATION).iter().filter_map(|value| {
+        let (scheme, token) = value.to_str().ok()?.split_once(' ')?;
         scheme.eq_ignore_ascii_case("bearer").then_some(token.trim())
     });
-    bearer.or_else(|| only(headers, &X_API_KEY).and_then(|value| value.to_str().ok()))
+    bearers.chain(headers.get_all(X_API_KEY).iter().filter_map(|value| value.to_str().ok()))
 }
 
 /// The value of a header that occurs exactly once.
@@ -147,11 +147,11 @@ mod tests {
 
     #[test]
     fn tokens_of_both_protocols() {
-        let of = |headers: &[(&str, &str)]| token(&parts("/", headers).headers).map(str::to_owned);
-        assert_eq!(of(&[("authorization", "Bearer abc")]).as_deref(), Some("abc"));
-        assert_eq!(of(&[("x-api-key", "abc")]).as_deref(), Some("abc"));
-        assert_eq!(of(&[("authorization", "bearer a"), ("x-api-key", "b")]).as_deref(), Some("a"));
-        assert_eq!(of(&[("authorization", "Basic abc")]), None);
-        assert_eq!(of(&[]), None);
+        let of = |headers: &[(&str, &str)]| tokens(&parts("/", headers).headers).collect::<Vec<_>>().join(" ");
+        assert_eq!(of(&[("authorization", "Bearer abc")]), "abc");
+        assert_eq!(of(&[("x-api-key", "abc")]), "abc");
+        assert_eq!(of(&[("authorization", "bearer a"), ("x-api-key", "b")]), "a b");
+        assert_eq!(of(&[("authorization", "Basic abc")]), "");
+        assert_eq!(of(&[]), "");
     }
 }

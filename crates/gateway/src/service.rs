@@ -89,7 +89,7 @@ impl Service {
     }
 
     async fn route(self: &Arc<Self>, head: Parts, body: Incoming, dialect: Dialect) -> Result<Response<Answer>> {
-        let session = door::token(&head.headers).and_then(|token| self.shared.controller.session_of(token));
+        let session = door::tokens(&head.headers).find_map(|token| self.shared.controller.session_of(token));
         let path = head.uri.path();
         if let Some(route) = InferenceRoute::of(path) {
             return match head.method {
@@ -119,7 +119,7 @@ impl Service {
                 if !reads {
                     return Err(wrong_method(&head, "GET"));
                 }
-                if session.is_some() {
+                if door::tokens(&head.headers).any(|token| self.shared.controller.is_session_token(token)) {
                     let what = format!("a session may not use {}", door::shown(path));
                     return Err(Error::new(Code::Forbidden, what).hint("it is for the user of this machine alone"));
                 }
@@ -175,6 +175,8 @@ impl Service {
         if session.is_none() {
             meter.note(|record| record.session = told);
         }
+        // Of these there are no streams, whatever the body says.
+        let stream = stream && !matches!(route, InferenceRoute::CountTokens | InferenceRoute::Embeddings);
         let is_part =
             max_tokens != Some(1) && !matches!(route, InferenceRoute::CountTokens | InferenceRoute::Embeddings);
         let asked = Asked { route, dialect, prompt: is_part.then_some(prompt) };

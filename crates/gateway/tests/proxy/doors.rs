@@ -86,9 +86,16 @@ async fn a_session_reads_nothing_of_the_server_and_everybody_else_does() {
     let mut server = Server::new().await;
     bed.open(&server);
     let session = SessionId::new("s").expect("an id");
-    bed.ends.tokens.send_modify(|tokens| std::sync::Arc::make_mut(tokens).insert(&Secret::new("tok"), session));
+    let old = SessionId::new("old").expect("an id");
+    bed.ends.tokens.send_modify(|tokens| {
+        let tokens = std::sync::Arc::make_mut(tokens);
+        tokens.insert(&Secret::new("tok"), session);
+        tokens.insert(&Secret::new("old"), old.clone());
+        tokens.remove(&old);
+    });
     for path in ["/slots", "/props", "/", "/index.html"] {
-        for header in ["Authorization: Bearer tok", "x-api-key: tok"] {
+        let beside = "Authorization: Bearer junk\r\nx-api-key: tok";
+        for header in ["Authorization: Bearer tok", "x-api-key: tok", beside, "Authorization: Bearer old"] {
             let request = format!("GET {path} HTTP/1.1\r\nHost: localhost\r\n{header}\r\n\r\n");
             assert_eq!(status(&bed, &request).await, "403", "{path}");
         }

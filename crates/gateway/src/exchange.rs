@@ -34,8 +34,9 @@ const UNREACHABLE: Duration = Duration::from_secs(5);
 /// How long it may take until the end of a server is known.
 const KNOWN: Duration = Duration::from_secs(2);
 
-/// How long llama-server's own error may take to come, in bytes and time.
+/// How long llama-server's own error may be, in bytes, and how long it may take to come.
 const ERROR_BODY: usize = 1 << 20;
+const ERROR_TIME: Duration = Duration::from_secs(10);
 
 /// What is remembered of a request until its answer ends.
 #[derive(Debug)]
@@ -58,6 +59,18 @@ pub(crate) struct Exchange {
     pub(crate) received: Instant,
 }
 
+impl Exchange {
+    /// The body as the model's template takes it.
+    fn adapted(&mut self, merges: Option<bool>) -> Bytes {
+        let body = &self.body.bytes;
+        let Some(merges) = merges else { return body.clone() };
+        if merges {
+            self.asked.prompt = self.asked.prompt.take().map(Prompt::with_system_merged);
+        }
+        adapt::adapt(body, merges).unwrap_or_else(|| body.clone())
+    }
+}
+
 impl Service {
     /// Sends a request to the model it is for, as soon as that serves, and again where the server went away before it
     /// said anything.
@@ -70,20 +83,22 @@ impl Service {
         // Which opening of the gate led to a server that takes no connections, and since when.
         let mut unreachable = (0, Instant::now());
         let mut was_sent = false;
+        let reading = exchange.received.elapsed();
         loop {
             let pass = match self.shared.gate.try_admit(&exchange.ask) {
                 Some(pass) => pass,
                 None => self.shared.gate.admit(&exchange.ask, &limits).await?,
             };
             let upstream = pass.upstream().clone();
-            let body = self.adapted(exchange, &pass, catalog).await;
+            let merges = self.merges(exchange, &pass, catalog).await;
+            let admitted = Instant::now();
+            let body = exchange.adapted(merges);
             let request = upstream::request(&exchange.head, &upstream, body)?;
             if let Some(meter) = &mut exchange.meter {
-                let since = exchange.received.elapsed();
                 meter.note(|record| {
                     record.held += pass.held();
                     record.model = Some(upstream.model.clone());
-                    record.overhead = since.saturating_sub(record.held);
+                    record.overhead = reading + admitted.elapsed();
                 });
             }
             let answered = tokio::select! {
@@ -131,19 +146,14 @@ impl Service {
         }
     }
 
-    /// The body as the model's template takes it.
-    async fn adapted(&self, exchange: &mut Exchange, pass: &Pass, catalog: &Catalog) -> Bytes {
-        let body = &exchange.body.bytes;
+    /// Whether the `system` entries amid a request's messages have to be moved; none where nothing is to be changed.
+    async fn merges(&self, exchange: &Exchange, pass: &Pass, catalog: &Catalog) -> Option<bool> {
         let anthropic = matches!(exchange.asked.route, InferenceRoute::Messages | InferenceRoute::CountTokens);
         let model = catalog.models.get(&pass.upstream().model);
         if !anthropic || model.is_some_and(|model| !model.adapt_requests) {
-            return body.clone();
+            return None;
         }
-        let merge = adapt::needs_merge(body) && !self.takes_system(pass).await;
-        if merge {
-            exchange.asked.prompt = exchange.asked.prompt.take().map(Prompt::with_system_merged);
-        }
-        adapt::adapt(body, merge).unwrap_or_else(|| body.clone())
+        Some(adapt::needs_merge(&exchange.body.bytes) && !self.takes_system(pass).await)
     }
 
     /// Whether the template of the model that serves takes `system` entries anywhere. Asked once for each server.
@@ -175,7 +185,13 @@ impl Service {
         meter.note(|record| record.status = parts.status.as_u16());
         if !parts.status.is_success() {
             meter.note(|record| record.end = RequestEnd::Refused);
-            let body = upstream::read_whole(incoming, ERROR_BODY).await.ok_or_else(server_gone)?;
+            let body = tokio::select! {
+                biased;
+                body = upstream::read_whole(incoming, ERROR_BODY) => body.ok_or_else(server_gone),
+                why = pass.cut() => Err(why),
+                () = tokio::time::sleep(ERROR_TIME) => Err(server_gone()),
+            };
+            let body = body.inspect_err(|error| meter.fail(error))?;
             let body = failure::rewrite_error(dialect, &body).unwrap_or(body);
             parts.headers.remove(CONTENT_LENGTH);
             return Ok(Response::from_parts(parts, Answer::whole(body)));

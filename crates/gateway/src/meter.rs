@@ -1,6 +1,7 @@
 //! Measures one request from its arrival to its end, and writes that down however it ends.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use corral_core::ports::Ledger;
@@ -16,6 +17,8 @@ pub(crate) struct Meter {
     ledger: Arc<dyn Ledger>,
     began: Instant,
     record: Option<RequestRecord>,
+    /// The client was told 200 before there was an answer.
+    told_early: Arc<AtomicBool>,
 }
 
 impl Meter {
@@ -33,7 +36,12 @@ impl Meter {
             held: Duration::ZERO,
             overhead: Duration::ZERO,
         };
-        Self { ledger, began: Instant::now(), record: Some(record) }
+        Self { ledger, began: Instant::now(), record: Some(record), told_early: Arc::default() }
+    }
+
+    /// To be set where the client is told 200 before there is an answer.
+    pub(crate) fn told_early(&self) -> Arc<AtomicBool> {
+        self.told_early.clone()
     }
 
     /// Notes something.
@@ -81,6 +89,9 @@ impl Drop for Meter {
     fn drop(&mut self) {
         if let Some(mut record) = self.record.take() {
             record.duration = self.began.elapsed();
+            if self.told_early.load(Ordering::Relaxed) {
+                record.status = 200;
+            }
             self.ledger.record(record);
         }
     }

@@ -1,5 +1,6 @@
 //! One request from its head to its answer.
 
+use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex};
 use std::time::Instant;
 
@@ -156,17 +157,17 @@ impl Service {
         meter.note(|record| record.session.clone_from(&session));
         let read = async {
             let taken = self.shared.intake.read(body).await?;
+            let received = Instant::now();
             let peeked = peek(route, &taken.bytes)?;
-            Ok((taken, peeked))
+            Ok((taken, received, peeked))
         };
-        let (taken, peeked) = match read.await {
+        let (taken, received, peeked) = match read.await {
             Ok(read) => read,
             Err(error) => {
                 meter.fail(&error);
                 return Err(error);
             }
         };
-        let received = Instant::now();
         let Peek { model, stream, max_tokens, session: told, prompt } = peeked;
         let catalog = self.shared.controller.catalog();
         // Names that no model has, as Claude Code's own, go to the model that is loaded.
@@ -180,6 +181,7 @@ impl Service {
         let is_part =
             max_tokens != Some(1) && !matches!(route, InferenceRoute::CountTokens | InferenceRoute::Embeddings);
         let asked = Asked { route, dialect, prompt: is_part.then_some(prompt) };
+        let told_early = meter.told_early();
         let mut exchange = Exchange { head, body: taken, ask, asked, is_stream: stream, meter: Some(meter), received };
         let this = self.clone();
         let began = tokio::time::Instant::now();
@@ -198,6 +200,7 @@ impl Service {
             biased;
             answered = &mut work => answered,
             () = tokio::time::sleep(KEEP_ALIVE) => {
+                told_early.store(true, Ordering::Relaxed);
                 let mut response = Response::new(Answer::Waiting(Box::new(Waiting::new(work, began, dialect))));
                 let headers = response.headers_mut();
                 headers.insert(CONTENT_TYPE, HeaderValue::from_static("text/event-stream"));

@@ -25,6 +25,9 @@ use crate::server::{GRACE, LAST_WORDS};
 use crate::service::{Service, Shared};
 use crate::traffic::shutting_down;
 
+/// What hyper reads of a head at most, in bytes; it refuses longer ones with an empty answer.
+const MAX_BUFFER: usize = 2 << 20;
+
 /// More threads than these would only wait for llama-server.
 const MOST: usize = 4;
 
@@ -107,6 +110,8 @@ async fn connection(stream: TcpStream, service: Arc<Service>, shutdown: Cancella
     // The head's own deadline is the stream's business: hyper's would also end connections that idle.
     let mut builder = http1::Builder::new();
     builder.header_read_timeout(None);
+    // Heads that are too large are refused in the client's protocol: they have to be read for that.
+    builder.max_buf_size(MAX_BUFFER);
     let mut connection = pin!(builder.serve_connection(TokioIo::new(stream), answer));
     let mut closing = false;
     loop {

@@ -110,9 +110,11 @@ async fn a_session_reads_nothing_of_the_server_and_everybody_else_does() {
 #[tokio::test]
 async fn a_head_that_is_too_large_is_told_so() {
     let bed = Bed::new().await;
-    let long = "x".repeat(100_000);
-    let request =
-        format!("POST /v1/messages HTTP/1.1\r\nHost: localhost\r\nX-Long: {long}\r\nContent-Length: 0\r\n\r\n");
-    let text = bed.send(request).await.until("head_too_large").await;
-    assert!(text.starts_with("HTTP/1.1 431") && text.contains("\"type\":\"error\""), "{text}");
+    for length in [100_000, 1_000_000] {
+        let long = "x".repeat(length);
+        let request =
+            format!("POST /v1/messages HTTP/1.1\r\nHost: localhost\r\nX-Long: {long}\r\nContent-Length: 0\r\n\r\n");
+        let text = bed.send(request).await.until("head_too_large").await;
+        assert!(text.starts_with("HTTP/1.1 431") && text.contains("\"type\":\"error\""), "{text}");
+    }
 }

@@ -10,7 +10,7 @@ use corral_core::usage::RequestEnd;
 use corral_core::{Code, Error};
 use http::Response;
 use http_body_util::{BodyExt, Collected, Full};
-use hyper::body::{Body, Frame, Incoming, SizeHint};
+use hyper::body::{Body, Frame, SizeHint};
 use tokio::time::{Instant, Sleep, sleep_until};
 
 use crate::answer::AnswerReader;
@@ -18,6 +18,7 @@ use crate::events::WholeEvents;
 use crate::exchange::Asked;
 use crate::failure::{self, Dialect};
 use crate::meter::Meter;
+use crate::pool::Received;
 use crate::service::Service;
 use crate::traffic::Pass;
 
@@ -37,7 +38,7 @@ pub(crate) enum Answer {
     /// llama-server's, counted.
     Counted(Box<Counted>),
     /// llama-server's, as it is.
-    Relayed(Box<(Incoming, Pass)>),
+    Relayed(Box<(Received, Pass)>),
     /// A stream that has not begun: its client gets comments until it does.
     Waiting(Box<Waiting>),
 }
@@ -90,7 +91,7 @@ impl Body for Answer {
 
 /// An answer of llama-server's that is read for its tokens while it passes.
 pub(crate) struct Counted {
-    pub(crate) incoming: Incoming,
+    pub(crate) incoming: Received,
     pub(crate) reader: AnswerReader,
     /// Given back as soon as llama-server has nothing more to do for it.
     pub(crate) pass: Option<Pass>,

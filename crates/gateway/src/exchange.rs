@@ -12,7 +12,6 @@ use corral_core::{Code, Error, Result};
 use http::header::{CONTENT_LENGTH, CONTENT_TYPE};
 use http::request::Parts;
 use http::{HeaderValue, Response};
-use hyper::body::Incoming;
 
 use crate::adapt;
 use crate::answer::AnswerReader;
@@ -22,6 +21,7 @@ use crate::events::WholeEvents;
 use crate::failure::{self, Dialect};
 use crate::intake::Taken;
 use crate::meter::Meter;
+use crate::pool::{NoAnswer, Received};
 use crate::prompt::Prompt;
 use crate::service::Service;
 use crate::traffic::{Ask, Limits, Pass};
@@ -30,6 +30,9 @@ use crate::upstream;
 /// How long a request is tried again whose server does not take connections: the controller hears of its end within
 /// this time, and from then on the request waits for the next server.
 const UNREACHABLE: Duration = Duration::from_secs(5);
+
+/// A connection that had ended before it was used again says so within this time; later, the request may be the cause.
+const STALE: Duration = Duration::from_millis(50);
 
 /// How long it may take until the end of a server is known.
 const KNOWN: Duration = Duration::from_secs(2);
@@ -93,7 +96,7 @@ impl Service {
             let merges = self.merges(exchange, &pass, catalog).await;
             let admitted = Instant::now();
             let body = exchange.adapted(merges);
-            let request = upstream::request(&exchange.head, &upstream, body)?;
+            let request = upstream::request(&exchange.head, &upstream, body);
             if let Some(meter) = &mut exchange.meter {
                 meter.note(|record| {
                     record.held += pass.held();
@@ -103,7 +106,7 @@ impl Service {
             }
             let answered = tokio::select! {
                 biased;
-                answered = self.client.request(request) => answered,
+                answered = self.pool.request(&upstream.authority, request) => answered,
                 why = pass.cut() => return Err(why),
             };
             let error = match answered {
@@ -114,7 +117,10 @@ impl Service {
                 return Err(why);
             }
             tracing::debug!(%error, model = %upstream.model, "llama-server did not answer");
-            if !error.is_connect() {
+            if matches!(error, NoAnswer::Stale) && admitted.elapsed() < STALE {
+                continue;
+            }
+            if !matches!(error, NoAnswer::Unreachable(_)) {
                 if std::mem::replace(&mut was_sent, true) {
                     // It may be this very request that ends the server: twice is enough.
                     return Err(server_gone());
@@ -164,7 +170,7 @@ impl Service {
             return takes;
         }
         // Where that cannot be told, merging does no harm.
-        let takes = upstream::template_takes_system(&self.client, pass.upstream()).await.unwrap_or(false);
+        let takes = upstream::template_takes_system(&self.pool, pass.upstream()).await.unwrap_or(false);
         *self.shared.takes_system.lock().unwrap_or_else(PoisonError::into_inner) = Some((generation, takes));
         takes
     }
@@ -173,7 +179,7 @@ impl Service {
         self: &Arc<Self>,
         exchange: &mut Exchange,
         pass: Pass,
-        response: Response<Incoming>,
+        response: Response<Received>,
     ) -> Result<Response<Answer>> {
         let came = Instant::now();
         let (mut parts, incoming) = response.into_parts();

@@ -14,6 +14,7 @@ mod intake;
 mod meter;
 mod models;
 mod peek;
+mod pool;
 mod prompt;
 mod schedule;
 mod server;

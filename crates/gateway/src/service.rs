@@ -27,8 +27,9 @@ use crate::intake::Intake;
 use crate::meter::Meter;
 use crate::models;
 use crate::peek::{Peek, peek};
+use crate::pool::{NoAnswer, Pool};
 use crate::traffic::{Ask, Gate};
-use crate::upstream::{self, Client};
+use crate::upstream;
 
 /// What `Retry-After` says, in seconds.
 const RETRY_AFTER_SECONDS: u16 = 5;
@@ -60,13 +61,12 @@ impl Shared {
 /// What one thread serves requests with.
 pub(crate) struct Service {
     pub(crate) shared: Arc<Shared>,
-    /// Its connections are driven by the thread that made them.
-    pub(crate) client: Client,
+    pub(crate) pool: Pool,
 }
 
 impl Service {
     pub(crate) fn new(shared: Arc<Shared>) -> Self {
-        Self { shared, client: upstream::client() }
+        Self { shared, pool: Pool::default() }
     }
 
     /// Answers a request, whatever it is.
@@ -138,8 +138,13 @@ impl Service {
         let pass = self.shared.gate.try_admit(&Ask { model: None, session: false }).ok_or_else(|| {
             Error::new(Code::EngineUnavailable, "no model serves at the moment").hint("`corral status` says why")
         })?;
-        let request = upstream::request(head, pass.upstream(), Bytes::new())?;
-        let response = self.client.request(request).await.map_err(|_| server_gone())?;
+        let ask =
+            || self.pool.request(&pass.upstream().authority, upstream::request(head, pass.upstream(), Bytes::new()));
+        let response = match ask().await {
+            Err(NoAnswer::Stale) => ask().await,
+            answered => answered,
+        };
+        let response = response.map_err(|_| server_gone())?;
         let (mut parts, incoming) = response.into_parts();
         upstream::keep_for_client(&mut parts.headers);
         Ok(Response::from_parts(parts, Answer::Relayed(Box::new((incoming, pass)))))

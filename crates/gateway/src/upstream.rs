@@ -3,56 +3,34 @@
 use std::time::Duration;
 
 use bytes::Bytes;
-use corral_core::{Code, Error, Result};
 use http::header::AUTHORIZATION;
 use http::request::Parts;
 use http::uri::PathAndQuery;
-use http::{HeaderMap, HeaderName, HeaderValue, Method, Request, Uri, Version, header};
+use http::{HeaderMap, HeaderName, HeaderValue, Method, Request, header};
 use http_body_util::{BodyExt, Collected, Full, Limited};
 use hyper::body::Body;
-use hyper_util::client::legacy;
-use hyper_util::client::legacy::connect::HttpConnector;
-use hyper_util::rt::{TokioExecutor, TokioTimer};
 
 use crate::door;
+use crate::pool::Pool;
 use crate::traffic::Upstream;
-
-/// The pooled client.
-pub(crate) type Client = legacy::Client<HttpConnector, Full<Bytes>>;
-
-/// llama-server closes a connection that has been idle for 5 seconds (cpp-httplib's `CPPHTTPLIB_KEEPALIVE_TIMEOUT`);
-/// one that is older than this is not used again.
-const POOL_IDLE: Duration = Duration::from_secs(3);
 
 /// How long llama-server may take to say how it renders a small conversation.
 const TEMPLATE_TIMEOUT: Duration = Duration::from_secs(5);
 
-pub(crate) fn client() -> Client {
-    let mut connector = HttpConnector::new();
-    connector.set_nodelay(true);
-    connector.set_connect_timeout(Some(Duration::from_secs(5)));
-    legacy::Client::builder(TokioExecutor::new())
-        .pool_timer(TokioTimer::new())
-        .pool_idle_timeout(POOL_IDLE)
-        .build(connector)
-}
-
 /// The request as it is sent on: the client's headers, less what is between it and Corral.
-pub(crate) fn request(head: &Parts, upstream: &Upstream, body: Bytes) -> Result<Request<Full<Bytes>>> {
+pub(crate) fn request(head: &Parts, upstream: &Upstream, body: Bytes) -> Request<Full<Bytes>> {
     let path = head.uri.path_and_query().cloned().unwrap_or_else(|| PathAndQuery::from_static("/"));
-    let uri = Uri::builder().scheme("http").authority(upstream.authority.clone()).path_and_query(path).build();
-    let uri = uri.map_err(|error| Error::new(Code::Internal, "llama-server has no address").because(error))?;
     let mut request = Request::new(Full::new(body));
     *request.method_mut() = head.method.clone();
-    *request.uri_mut() = uri;
-    *request.version_mut() = Version::HTTP_11;
+    *request.uri_mut() = path.into();
     let headers = request.headers_mut();
     headers.reserve(head.headers.len() + 2);
+    headers.insert(header::HOST, upstream.host.clone());
     for (name, value) in end_to_end(&head.headers) {
         headers.append(name, value.clone());
     }
     headers.insert(AUTHORIZATION, upstream.authorization.clone());
-    Ok(request)
+    request
 }
 
 /// The headers that are meant for llama-server as well.
@@ -103,19 +81,20 @@ where
 /// Asks llama-server to render a conversation with a `system` entry in its middle, and whether all of it is there, in
 /// its order: some templates refuse such an entry, others leave it out or put it in the place of the first. None where
 /// llama-server does not answer.
-pub(crate) async fn template_takes_system(client: &Client, upstream: &Upstream) -> Option<bool> {
+pub(crate) async fn template_takes_system(pool: &Pool, upstream: &Upstream) -> Option<bool> {
     const CONVERSATION: &str = r#"{"messages":[{"role":"system","content":"first-mark"},
         {"role":"user","content":"second-mark"},{"role":"assistant","content":"third-mark"},
         {"role":"system","content":"fourth-mark"},{"role":"user","content":"fifth-mark"}]}"#;
-    let uri = Uri::builder().scheme("http").authority(upstream.authority.clone()).path_and_query("/apply-template");
     let request = Request::builder()
         .method(Method::POST)
-        .uri(uri.build().ok()?)
+        .uri("/apply-template")
+        .header(header::HOST, upstream.host.clone())
         .header(AUTHORIZATION, upstream.authorization.clone())
         .header(header::CONTENT_TYPE, "application/json")
         .body(Full::new(Bytes::from_static(CONVERSATION.as_bytes())))
         .ok()?;
-    let response = tokio::time::timeout(TEMPLATE_TIMEOUT, client.request(request)).await.ok()?.ok()?;
+    let response =
+        tokio::time::timeout(TEMPLATE_TIMEOUT, pool.request(&upstream.authority, request)).await.ok()?.ok()?;
     let status = response.status();
     // Read to its end, so that the connection can be used again.
     let rendered = tokio::time::timeout(TEMPLATE_TIMEOUT, read_whole(response.into_body(), 1 << 20)).await.ok()??;

@@ -21,6 +21,8 @@ pub(crate) struct Upstream {
     pub(crate) instance: InstanceId,
     /// Where it answers, for instance `127.0.0.1:41234`.
     pub(crate) authority: Authority,
+    /// The same as a header.
+    pub(crate) host: HeaderValue,
     /// `Bearer` and its key; marked sensitive.
     pub(crate) authorization: HeaderValue,
     /// Conversations were brought back into it, whose first answer is yet to come.
@@ -51,6 +53,7 @@ impl Upstream {
             tracing::error!(instance = %id, url, "the server's address is none");
             Authority::from_static("127.0.0.1:9")
         });
+        let host = HeaderValue::from_str(authority.as_str()).unwrap_or_else(|_| HeaderValue::from_static("127.0.0.1"));
         let bearer = HeaderValue::try_from(format!("Bearer {}", api_key.expose()));
         let mut authorization = bearer.unwrap_or_else(|_| {
             tracing::error!(instance = %id, "the server's key does not fit into a header");
@@ -61,6 +64,7 @@ impl Upstream {
             model,
             instance: id,
             authority,
+            host,
             authorization,
             restored,
             generation,

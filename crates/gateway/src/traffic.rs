@@ -3,18 +3,20 @@
 //! One lock, held for the time of a few assignments. What is admitted is counted under it, so that "no request is under
 //! way" cannot come true beside a request that has just been let through.
 
+mod pass;
 mod upstream;
 
 use std::collections::BTreeMap;
-use std::fmt;
-use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use async_trait::async_trait;
 use corral_core::ports::{Clock, Route, Traffic};
 use corral_core::{Code, Error, ModelId, Result};
-use tokio::sync::{Notify, oneshot};
+use tokio::sync::{Notify, oneshot, watch};
 
+use self::pass::Cut;
+pub(crate) use self::pass::{Fate, Pass};
 pub(crate) use self::upstream::Upstream;
 
 /// The door between the requests of clients and the model. Cheap to clone; all clones are the same door.
@@ -41,20 +43,12 @@ pub(crate) struct Limits {
     pub(crate) hold_timeout: Duration,
 }
 
-/// The right to send one request to one server. Dropping it ends the request's stay there.
-pub(crate) struct Pass {
-    shared: Arc<Shared>,
-    upstream: Arc<Upstream>,
-    cut: Arc<Cut>,
-    held: Duration,
-}
-
 /// What the scheduler sees of the gate.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub(crate) struct Look {
     /// The model that requests go to, and since when, by [`Clock::uptime`].
     pub(crate) open: Option<(ModelId, Duration)>,
-    /// How many requests are under way.
+    /// How many requests are under way at the server that was opened last.
     pub(crate) under_way: usize,
     /// Since when none is: the end of the last one or the opening.
     pub(crate) quiet_since: Duration,
@@ -74,8 +68,10 @@ pub(crate) struct Waiting {
 struct Shared {
     clock: Arc<dyn Clock>,
     state: Mutex<State>,
-    /// The last request under way has ended.
+    /// The last request under way has ended, or those under way are not waited for any more.
     quiet: Notify,
+    /// Changes with each cut.
+    cuts: watch::Sender<()>,
     /// Something has happened that the scheduler has to look at.
     wake: Notify,
 }
@@ -86,6 +82,8 @@ struct State {
     /// The server that was open last, open or not.
     last: Option<Arc<Upstream>>,
     generation: u64,
+    /// How many requests are under way at the server that was open last. What a client does not read of the answer of
+    /// an earlier one is in nobody's way.
     under_way: usize,
     quiet_since: Duration,
     /// What cuts the requests that are let through from now on.
@@ -102,13 +100,6 @@ struct Waiter {
     answer: oneshot::Sender<Result<Pass>>,
 }
 
-/// Ends all requests that were let through between two cuts.
-#[derive(Default)]
-struct Cut {
-    why: OnceLock<Error>,
-    told: Notify,
-}
-
 /// A place in the queue; dropping it leaves the queue.
 struct Place {
     shared: Arc<Shared>,
@@ -118,11 +109,11 @@ struct Place {
 impl Gate {
     /// A gate that is closed.
     pub fn new(clock: Arc<dyn Clock>) -> Self {
-        let (state, quiet, wake) = (Mutex::default(), Notify::new(), Notify::new());
-        Self { shared: Arc::new(Shared { clock, state, quiet, wake }) }
+        let (state, quiet, wake, cuts) = (Mutex::default(), Notify::new(), Notify::new(), watch::Sender::new(()));
+        Self { shared: Arc::new(Shared { clock, state, quiet, cuts, wake }) }
     }
 
-    /// How many requests are under way, and how many wait.
+    /// How many requests are under way at the server that was opened last, and how many wait.
     pub fn counts(&self) -> (usize, usize) {
         let state = self.shared.state();
         (state.under_way, state.queue.len())
@@ -173,6 +164,11 @@ impl Gate {
         }
         // It was answered in the same moment.
         answer.await.unwrap_or_else(|_| Err(shutting_down()))
+    }
+
+    /// Changes with each cut, once all that it ends can be seen to be cut.
+    pub(crate) fn cuts(&self) -> watch::Receiver<()> {
+        self.shared.cuts.subscribe()
     }
 
     /// Waits until there may be something to decide.
@@ -236,7 +232,12 @@ impl Traffic for Gate {
             state.generation += 1;
             let upstream = Arc::new(Upstream::of(route, state.generation, now, state.last.as_deref()));
             state.open = Some(upstream.clone());
+            let last = state.load();
             state.last = Some(upstream.clone());
+            if last != Some(upstream.load) {
+                state.under_way = 0;
+                self.shared.quiet.notify_waiters();
+            }
             let released: Vec<_> = state.queue.extract_if(.., |_, waiter| upstream.serves(&waiter.ask)).collect();
             let passes = released.into_iter().map(|(_, waiter)| {
                 let held = now.saturating_sub(waiter.since);
@@ -256,10 +257,11 @@ impl Traffic for Gate {
     }
 
     async fn drained(&self) {
+        let load = self.shared.state().load();
         loop {
             // Listening begins before looking, so that no end is missed.
             let quiet = self.shared.quiet.notified();
-            if self.shared.state().under_way == 0 {
+            if self.shared.state().is_quiet(load) {
                 return;
             }
             quiet.await;
@@ -268,8 +270,20 @@ impl Traffic for Gate {
 
     fn cut(&self, why: &Error) {
         let cut = std::mem::take(&mut self.shared.state().cut);
-        let _ = cut.why.set(why.clone());
-        cut.told.notify_waiters();
+        cut.tell(why);
+        self.shared.cuts.send_replace(());
+    }
+}
+
+impl State {
+    /// Which run of a server was open last.
+    fn load(&self) -> Option<u64> {
+        self.last.as_ref().map(|last| last.load)
+    }
+
+    /// Nothing is under way at this run of a server that anybody waits for.
+    fn is_quiet(&self, load: Option<u64>) -> bool {
+        self.under_way == 0 || self.load() != load
     }
 }
 
@@ -281,56 +295,6 @@ impl Shared {
     fn pass(self: &Arc<Self>, state: &mut State, upstream: Arc<Upstream>, held: Duration) -> Pass {
         state.under_way += 1;
         Pass { shared: self.clone(), upstream, cut: state.cut.clone(), held }
-    }
-}
-
-impl Pass {
-    /// Where the request goes.
-    pub(crate) fn upstream(&self) -> &Arc<Upstream> {
-        &self.upstream
-    }
-
-    /// How long the request waited.
-    pub(crate) fn held(&self) -> Duration {
-        self.held
-    }
-
-    /// Returns once the request is to be cut, and why. Can be dropped and called again; outlives the pass.
-    pub(crate) fn cut(&self) -> impl Future<Output = Error> + Send + use<> {
-        let cut = self.cut.clone();
-        async move {
-            loop {
-                let told = cut.told.notified();
-                if let Some(why) = cut.why.get() {
-                    return why.clone();
-                }
-                told.await;
-            }
-        }
-    }
-
-    /// Why the request is to be cut, where it is.
-    pub(crate) fn is_cut(&self) -> Option<Error> {
-        self.cut.why.get().cloned()
-    }
-}
-
-impl fmt::Debug for Pass {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Pass").field("upstream", &self.upstream).field("held", &self.held).finish_non_exhaustive()
-    }
-}
-
-impl Drop for Pass {
-    fn drop(&mut self) {
-        let mut state = self.shared.state();
-        state.under_way -= 1;
-        if state.under_way > 0 {
-            return;
-        }
-        state.quiet_since = self.shared.clock.uptime();
-        drop(state);
-        self.shared.quiet.notify_waiters();
     }
 }
 

@@ -4,29 +4,23 @@
 //! share their work, each step may wake another thread, which costs more than all the rest; here all steps of a request
 //! are taken on one thread.
 
-use std::convert::Infallible;
+mod connection;
+
 use std::io;
-use std::pin::pin;
 use std::sync::Arc;
 use std::thread::available_parallelism;
 
 use corral_core::ports::Traffic;
-use hyper::server::conn::http1;
-use hyper::service::service_fn;
-use hyper_util::rt::TokioIo;
 use tokio::net::TcpStream;
 use tokio::sync::{OwnedSemaphorePermit, mpsc, oneshot};
 use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
-use crate::head::Watched;
+use self::connection::connection;
 use crate::server::{GRACE, LAST_WORDS};
 use crate::service::{Service, Shared};
 use crate::traffic::shutting_down;
-
-/// What hyper reads of a head at most, in bytes; it refuses longer ones with an empty answer.
-const MAX_BUFFER: usize = 2 << 20;
 
 /// More threads than these would only wait for llama-server.
 const MOST: usize = 4;
@@ -69,8 +63,10 @@ impl Workers {
 
     /// Returns once all threads have ended.
     pub(crate) async fn end(self) {
-        for (connections, ended) in self.threads {
-            drop(connections);
+        // All of them first: each takes its time, and all of them the same.
+        let (connections, ends): (Vec<_>, Vec<_>) = self.threads.into_iter().unzip();
+        drop(connections);
+        for ended in ends {
             if ended.await.is_err() {
                 tracing::error!("a thread of the gateway has broken down");
             }
@@ -96,38 +92,5 @@ async fn work(service: Arc<Service>, mut connections: mpsc::UnboundedReceiver<Ac
         let _ = timeout(LAST_WORDS, tasks.wait()).await;
         cut.cancel();
         tasks.wait().await;
-    }
-}
-
-async fn connection(stream: TcpStream, service: Arc<Service>, shutdown: CancellationToken, cut: CancellationToken) {
-    // Tokens are small and should not wait for each other.
-    let _ = stream.set_nodelay(true);
-    let (stream, framings) = Watched::new(stream);
-    let answer = service_fn(move |request| {
-        let (service, framing) = (service.clone(), framings.next());
-        async move { Ok::<_, Infallible>(service.answer(request, framing).await) }
-    });
-    // The head's own deadline is the stream's business: hyper's would also end connections that idle.
-    let mut builder = http1::Builder::new();
-    builder.header_read_timeout(None);
-    // Heads that are too large are refused in the client's protocol: they have to be read for that.
-    builder.max_buf_size(MAX_BUFFER);
-    let mut connection = pin!(builder.serve_connection(TokioIo::new(stream), answer));
-    let mut closing = false;
-    loop {
-        tokio::select! {
-            biased;
-            ended = connection.as_mut() => {
-                if let Err(error) = ended {
-                    tracing::debug!(%error, "a connection to the inference port ended early");
-                }
-                return;
-            }
-            () = shutdown.cancelled(), if !closing => {
-                closing = true;
-                connection.as_mut().graceful_shutdown();
-            }
-            () = cut.cancelled() => return,
-        }
     }
 }

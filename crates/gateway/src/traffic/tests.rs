@@ -123,6 +123,44 @@ async fn drained_is_true_once_the_last_pass_is_gone() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn whoever_does_not_leave_one_server_is_not_in_the_way_of_the_next() {
+    let gate = gate();
+    let soon = |gate: &Gate| {
+        let gate = gate.clone();
+        async move { tokio::time::timeout(Duration::from_millis(1), gate.drained()).await.is_ok() }
+    };
+    gate.open(route("a", 1));
+    let stuck = gate.try_admit(&ask("a")).expect("admitted");
+    gate.close();
+    gate.cut(&Error::new(Code::Cut, "switched"));
+    assert!(!soon(&gate).await, "its own server still works for it");
+    // Called off: it is the same server.
+    gate.open(route("a", 1));
+    gate.close();
+    assert!(!soon(&gate).await);
+    let waits = tokio::spawn({
+        let gate = gate.clone();
+        async move { gate.drained().await }
+    });
+    tokio::task::yield_now().await;
+    for started in 2..5 {
+        gate.open(route(["a", "b"][usize::from(started % 2 == 0)], started));
+        assert_eq!((gate.look().under_way, gate.counts()), (0, (0, 0)));
+        let pass = gate.try_admit(&ask("*")).expect("admitted");
+        gate.close();
+        assert!(!soon(&gate).await, "this server's own count");
+        drop(pass);
+        assert!(soon(&gate).await);
+        gate.cut(&Error::new(Code::Cut, "switched"));
+    }
+    waits.await.expect("whoever waited for the first server is told that it is gone");
+    tokio::time::sleep(Duration::from_secs(1)).await;
+    let quiet_since = gate.look().quiet_since;
+    drop(stuck);
+    assert_eq!((gate.look().quiet_since, gate.counts()), (quiet_since, (0, 0)), "it was counted out before");
+}
+
+#[tokio::test(start_paused = true)]
 async fn whoever_goes_leaves_the_queue_and_gives_back_what_it_was_given() {
     let gate = gate();
     let (stays, goes) = (wait(&gate, "a").await, wait(&gate, "a").await);

@@ -9,13 +9,14 @@ use corral_core::launch::Runtime;
 use corral_core::ports::{Endpoint, Instance, Ledger, Route, Traffic};
 use corral_core::snapshot::{CatalogView, Phase, Snapshot};
 use corral_core::usage::RequestRecord;
-use corral_core::{ConfigHash, InstanceId, ModelId, Secret};
+use corral_core::{ConfigHash, InstanceId, ModelId, Result, Secret};
 use corral_gateway::{Gate, GatewayPorts, serve};
 use corral_testkit::fakes::CountingClock;
 use jiff::Timestamp;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::mpsc;
+use tokio::task::JoinHandle;
 use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 
@@ -37,7 +38,8 @@ pub(crate) struct Bed {
     pub(crate) records: Arc<Records>,
     pub(crate) ends: ControllerEnds,
     address: std::net::SocketAddr,
-    _shutdown: tokio_util::sync::DropGuard,
+    serving: JoinHandle<Result<()>>,
+    shutdown: tokio_util::sync::DropGuard,
 }
 
 impl Bed {
@@ -65,8 +67,14 @@ impl Bed {
         let records = Arc::new(Records::default());
         let shutdown = CancellationToken::new();
         let ports = GatewayPorts { controller, ledger: records.clone(), clock };
-        tokio::spawn(serve(listener, gate.clone(), ports, shutdown.clone()));
-        Self { gate, records, ends, address, _shutdown: shutdown.drop_guard() }
+        let serving = tokio::spawn(serve(listener, gate.clone(), ports, shutdown.clone()));
+        Self { gate, records, ends, address, serving, shutdown: shutdown.drop_guard() }
+    }
+
+    /// Ends the gateway.
+    pub(crate) async fn shut_down(self) -> Result<()> {
+        drop(self.shutdown);
+        self.serving.await.expect("it does not panic")
     }
 
     /// Opens the way to a server of the model `a`.

@@ -5,6 +5,7 @@
 
 mod bed;
 mod doors;
+mod stalled;
 mod streams;
 
 use corral_core::ports::Traffic;

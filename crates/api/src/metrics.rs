@@ -120,9 +120,9 @@ impl Metrics {
     pub fn operation_ended(&self, ended: &Ended) {
         let kind = ended.operation.kind;
         self.operations.get_or_create(&outcome(kind, ended.error.as_ref().map(Error::code))).inc();
-        let seconds = ended.at.duration_since(ended.operation.started_at).as_secs_f64();
-        // The time of day may have been set back in between.
-        self.seconds.get_or_create(&[("kind", word(kind))]).observe(seconds.max(0.0));
+        if let Some(took) = ended.took() {
+            self.seconds.get_or_create(&[("kind", word(kind))]).observe(took.as_secs_f64());
+        }
     }
 
     /// Counts requests that have ended. It allocates: not for the path that requests take.

@@ -132,6 +132,8 @@ pub struct OperationResult {
     pub started_at: Timestamp,
     /// When it had ended.
     pub ended_at: Timestamp,
+    /// How many milliseconds it took, whatever the time of day did meanwhile.
+    pub took_ms: u64,
     /// Where `llama-server` answers now.
     pub url: Option<String>,
 }

@@ -1,11 +1,14 @@
 //! The switch history: what became of earlier operations, and how long their phases took.
 
+use std::time::Duration;
+
 use jiff::Timestamp;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::error::Code;
 use crate::id::{ModelId, OperationId};
+use crate::ports::Ended;
 use crate::snapshot::OperationKind;
 
 /// An operation as it is remembered. Phases are milliseconds, and null where there was none.
@@ -21,7 +24,8 @@ pub struct PastOperation {
     pub to: Option<ModelId>,
     /// When it was asked for.
     pub started_at: Timestamp,
-    /// From then to the end; null while it runs, or where Corral was killed meanwhile.
+    /// How long it took, whatever the time of day did meanwhile; null while it runs, where Corral was killed, or where
+    /// it gave way to another operation.
     pub total_ms: Option<u64>,
     /// Why it failed; null where it ended well or has not ended.
     pub error: Option<Code>,
@@ -47,4 +51,13 @@ pub struct PastOperation {
     pub first_prompt_tokens: Option<u64>,
     /// Those of them that came out of the cache.
     pub first_cached_tokens: Option<u64>,
+}
+
+impl Ended {
+    /// How long the operation took, by the clock that never jumps. None where it failed with no step measured: it gave
+    /// way to another.
+    pub fn took(&self) -> Option<Duration> {
+        let measured = self.error.is_none() || !self.steps.is_empty();
+        measured.then(|| self.steps.iter().map(|(_, took)| *took).sum())
+    }
 }

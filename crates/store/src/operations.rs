@@ -23,7 +23,7 @@ impl Store {
         let read = || {
             let connection = self.reader()?;
             let mut statement = connection.prepare(
-                "SELECT id, kind, from_model, to_model, started_ms, max(ended_ms - started_ms, 0), error,
+                "SELECT id, kind, from_model, to_model, started_ms, total_ms, error,
                      drain_ms, save_ms, stop_ms, create_ms, load_ms, restore_ms, saved_tokens, restored_tokens,
                      first_token_ms, first_prompt_tokens, first_cached_tokens
                  FROM operations ORDER BY id DESC LIMIT ?1",
@@ -60,8 +60,8 @@ impl Store {
     fn samples(&self, what: &str, condition: &str, to: &ModelId) -> rusqlite::Result<Vec<i64>> {
         let connection = self.connection();
         let mut statement = connection.prepare_cached(&format!(
-            "SELECT max({what}, 0) FROM operations
-             WHERE to_model = ?1 AND ended_ms IS NOT NULL AND error IS NULL AND load_ms IS NOT NULL {condition}
+            "SELECT {what} FROM operations
+             WHERE to_model = ?1 AND total_ms IS NOT NULL AND error IS NULL AND load_ms IS NOT NULL {condition}
              ORDER BY id DESC LIMIT ?2"
         ))?;
         let rows = statement.query_map(params![to.as_str(), SAMPLES], |row| row.get(0))?;
@@ -76,7 +76,7 @@ impl Store {
                 Ok(median(self.samples(loading, "", to)?))
             }
             OperationKind::Switch => {
-                let whole = median(self.samples("ended_ms - started_ms", "AND kind = 'switch'", to)?);
+                let whole = median(self.samples("total_ms", "AND kind = 'switch'", to)?);
                 Ok(whole.or(median(self.samples(loading, "", to)?)))
             }
         }
@@ -156,12 +156,15 @@ fn set_state(connection: &Connection, key: &str, model: Option<&ModelId>) -> rus
     Ok(())
 }
 
+fn millis(duration: Duration) -> i64 {
+    i64::try_from(duration.as_millis()).unwrap_or(i64::MAX)
+}
+
 /// Milliseconds of these steps together; none where none of them was taken.
 fn phase(ended: &Ended, steps: &[Step]) -> Option<i64> {
     let taken: Vec<Duration> =
         ended.steps.iter().filter(|(step, _)| steps.contains(step)).map(|(_, took)| *took).collect();
-    let sum: Duration = taken.iter().sum();
-    (!taken.is_empty()).then(|| i64::try_from(sum.as_millis()).unwrap_or(i64::MAX))
+    (!taken.is_empty()).then(|| millis(taken.iter().sum()))
 }
 
 fn tokens(number: u64) -> i64 {
@@ -172,7 +175,8 @@ fn end_of(connection: &Connection, ended: &Ended) -> rusqlite::Result<()> {
     connection
         .prepare_cached(
             "UPDATE operations SET ended_ms = ?2, error = ?3, drain_ms = ?4, save_ms = ?5, stop_ms = ?6,
-                 create_ms = ?7, load_ms = ?8, restore_ms = ?9, saved_tokens = ?10, restored_tokens = ?11
+                 create_ms = ?7, load_ms = ?8, restore_ms = ?9, saved_tokens = ?10, restored_tokens = ?11,
+                 total_ms = ?12
              WHERE id = ?1",
         )?
         .execute(params![
@@ -187,6 +191,7 @@ fn end_of(connection: &Connection, ended: &Ended) -> rusqlite::Result<()> {
             phase(ended, &[Step::Restore]),
             ended.saved.map(|kept| tokens(kept.tokens)),
             ended.restored.map(|kept| tokens(kept.tokens)),
+            ended.took().map(millis),
         ])?;
     if ended.error.is_none() && ended.operation.to.is_some() {
         set_state(connection, "last_served", ended.operation.to.as_ref())?;

@@ -37,9 +37,11 @@ fn operation(number: u128, to: &str) -> OperationView {
     }
 }
 
+/// Ended by the clock on the wall after 9 s, though what was measured is less.
 fn ended(number: u128, to: &str, error: Option<Error>) -> Ended {
     let operation = operation(number, to);
-    Ended { operation, at: at(1_250), error, steps: Vec::new(), saved: None, restored: None }
+    let steps = vec![(Step::Pause, Duration::from_millis(250))];
+    Ended { operation, at: at(10_000), error, steps, saved: None, restored: None }
 }
 
 #[test]
@@ -122,11 +124,10 @@ fn the_answer_that_continues_says_what_the_cache_was_good_for() {
 }
 
 /// Ends a switch or start after that long, of which it loaded for half.
-fn loaded(store: &Store, number: u128, kind: OperationKind, took: i64, error: Option<Error>) {
+fn loaded(store: &Store, number: u128, kind: OperationKind, took: u64, error: Option<Error>) {
     let mut end = ended(number, "b", error);
     end.operation.kind = kind;
-    end.at = at(1_000 + took);
-    let half = Duration::from_millis(took.unsigned_abs() / 2);
+    let half = Duration::from_millis(took / 2);
     end.steps = vec![(Step::Prepare, half / 2), (Step::Load, half / 2), (Step::Stop, half)];
     store.began(&end.operation);
     store.ended(&end);
@@ -145,7 +146,8 @@ fn what_took_so_long_will_take_so_long() {
     loaded(&store, 8, OperationKind::Switch, 90_000, Some(Error::new(Code::LoadFailed, "x")));
     // Loaded already: nothing was done.
     store.began(&operation(9, "b"));
-    store.ended(&ended(9, "b", None));
+    store.ended(&Ended { steps: Vec::new(), ..ended(9, "b", None) });
+    assert_eq!(store.history(1).unwrap()[0].total_ms, Some(0));
     assert_eq!(expected(OperationKind::Switch), Some(1_200), "the middle of the last five");
     for kind in [OperationKind::Start, OperationKind::Restore, OperationKind::Restart] {
         assert_eq!(expected(kind), Some(600));
@@ -155,14 +157,31 @@ fn what_took_so_long_will_take_so_long() {
 }
 
 #[test]
-fn a_clock_that_is_set_back_makes_nothing_negative() {
+fn a_clock_that_is_set_changes_no_duration() {
     let (_folder, _, store) = store();
-    loaded(&store, 1, OperationKind::Switch, -5_000, None);
+    for (number, hours) in (1..).zip([-3, 5]) {
+        let mut end = ended(number, "b", None);
+        end.at = at(1_000 + hours * 3_600_000);
+        end.steps = vec![(Step::Stop, Duration::from_millis(400)), (Step::Load, Duration::from_millis(2_000))];
+        store.began(&end.operation);
+        store.ended(&end);
+        let past = store.history(1).unwrap().remove(0);
+        assert_eq!((past.total_ms, past.started_at), (Some(2_400), at(1_000)));
+        assert_eq!(store.expected(OperationKind::Switch, &id("b")), Some(Duration::from_millis(2_400)));
+    }
     let answer = FirstAnswer { tokens: Tokens::default(), continues: None, first_token_at: at(-9_000) };
     store.first_answer(operation(1, "b").id, &answer);
+    assert_eq!(store.history(2).unwrap()[1].first_token_ms, Some(0));
+}
+
+#[test]
+fn what_gave_way_to_another_has_no_duration() {
+    let (_folder, _, store) = store();
+    let end = Ended { steps: Vec::new(), ..ended(1, "b", Some(Error::new(Code::Superseded, "x"))) };
+    store.began(&end.operation);
+    store.ended(&end);
     let past = store.history(1).unwrap().remove(0);
-    assert_eq!((past.total_ms, past.first_token_ms), (Some(0), Some(0)));
-    assert_eq!(store.expected(OperationKind::Switch, &id("b")), Some(Duration::ZERO));
+    assert_eq!((past.total_ms, past.error), (None, Some(Code::Superseded)));
 }
 
 #[test]

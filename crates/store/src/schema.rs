@@ -4,7 +4,7 @@ use rusqlite::{Connection, Transaction, TransactionBehavior};
 
 /// Each step leads from the schema before it to its own number, which is kept in `PRAGMA user_version`. A step that was
 /// released is never changed: files that it has made are out there.
-const STEPS: [&str; 2] = [
+const STEPS: [&str; 3] = [
     "CREATE TABLE operations (
          id TEXT PRIMARY KEY, kind TEXT NOT NULL, from_model TEXT, to_model TEXT,
          started_ms INTEGER NOT NULL, ended_ms INTEGER, error TEXT
@@ -48,10 +48,16 @@ const STEPS: [&str; 2] = [
          tokens_in INTEGER NOT NULL, tokens_out INTEGER NOT NULL, tokens_cached INTEGER NOT NULL,
          duration_us INTEGER NOT NULL, PRIMARY KEY (bucket, name)
      ) STRICT, WITHOUT ROWID;",
+    // What took how long is measured; until now it was the difference of two times of day, which may have been set.
+    "ALTER TABLE operations ADD COLUMN total_ms INTEGER;
+     UPDATE operations SET total_ms = CASE WHEN load_ms IS NULL THEN max(ended_ms - started_ms, 0) ELSE
+         coalesce(drain_ms, 0) + coalesce(save_ms, 0) + coalesce(stop_ms, 0) + coalesce(create_ms, 0) + load_ms
+             + coalesce(restore_ms, 0) END
+     WHERE ended_ms IS NOT NULL;",
 ];
 
 /// The schema that this version uses.
-const VERSION: i64 = 2;
+const VERSION: i64 = 3;
 
 /// How the file stands to this version of Corral.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -131,7 +137,21 @@ mod tests {
         }
         let connection = Connection::open(&path).unwrap();
         let version: i64 = connection.pragma_query_value(None, "user_version", |row| row.get(0)).unwrap();
-        assert_eq!(version, 2);
+        assert_eq!(version, 3);
+    }
+
+    #[test]
+    fn what_a_set_clock_made_of_durations_is_mended() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("corral.sqlite3");
+        let connection = Connection::open(&path).unwrap();
+        connection.execute_batch(MADE_BY_1).unwrap();
+        connection.execute_batch(STEPS[1]).unwrap();
+        connection.execute_batch("UPDATE operations SET ended_ms = 9999999, load_ms = 700, stop_ms = 20").unwrap();
+        connection.execute_batch("UPDATE operations SET ended_ms = 1, load_ms = NULL WHERE kind = 'start'").unwrap();
+        connection.pragma_update(None, "user_version", 2).unwrap();
+        let history = Store::open(&path).unwrap().history(10).unwrap();
+        assert_eq!(history.iter().map(|past| past.total_ms).collect::<Vec<_>>(), [Some(720), Some(0)]);
     }
 
     #[test]
@@ -152,7 +172,7 @@ mod tests {
     fn a_file_of_a_newer_version_is_left_alone() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("corral.sqlite3");
-        Connection::open(&path).unwrap().pragma_update(None, "user_version", 3).unwrap();
+        Connection::open(&path).unwrap().pragma_update(None, "user_version", 4).unwrap();
         let error = Store::open(&path).unwrap_err();
         assert!(error.to_string().contains("newer") && error.body().hint.is_some(), "{error}");
     }

@@ -2,6 +2,7 @@
 
 use std::collections::HashSet;
 use std::fmt::Write as _;
+use std::time::Duration;
 
 use corral_api::dto::{ModelList, ModelState};
 use corral_api::openapi;
@@ -91,10 +92,14 @@ async fn metrics_count() {
         started_at,
         expected_ms: None,
     };
-    let at = "2026-01-01T00:00:03Z".parse().expect("a time");
+    // The clock was set back in between.
+    let at = "2025-12-31T00:00:03Z".parse().expect("a time");
     let failed = Some(Error::new(Code::LoadFailed, "it broke"));
-    let ended = Ended { operation, at, error: None, steps: Vec::new(), saved: None, restored: None };
+    let steps = vec![(Step::Start, Duration::from_secs(1)), (Step::Load, Duration::from_secs(2))];
+    let ended = Ended { operation, at, error: None, steps, saved: None, restored: None };
     bench.metrics.operation_ended(&ended);
+    let gave_way = Some(Error::new(Code::Superseded, "another was asked for"));
+    bench.metrics.operation_ended(&Ended { error: gave_way, steps: Vec::new(), ..ended.clone() });
     bench.metrics.operation_ended(&Ended { error: failed, ..ended });
 
     let answer = bench.get("/metrics").await;
@@ -105,6 +110,7 @@ async fn metrics_count() {
         r#"corral_phase{phase="ready"} 0"#,
         r#"corral_operations_total{kind="switch",outcome="done"} 1"#,
         r#"corral_operations_total{kind="switch",outcome="load_failed"} 1"#,
+        r#"corral_operations_total{kind="switch",outcome="superseded"} 1"#,
         r#"corral_operations_total{kind="stop",outcome="done"} 0"#,
         r#"corral_operation_seconds_count{kind="switch"} 2"#,
         r#"corral_operation_seconds_sum{kind="switch"} 6.0"#,

@@ -153,7 +153,13 @@ impl Controller {
     fn finish(&mut self, operation: OperationView, result: Result<()>) {
         self.cancel_operation(operation.id);
         let at = self.ports.clock.now();
-        let seconds = at.duration_since(operation.started_at).as_secs_f64();
+        let steps = self.steps.take(operation.id, self.ports.clock.uptime());
+        let service::Kept { saved, restored } = std::mem::take(&mut self.kept);
+        let error = result.as_ref().err().cloned();
+        let ended = Ended { operation: operation.clone(), at, error, steps, saved, restored };
+        // Not from the start to the end: the time of day may have been set in between.
+        let took = ended.took().unwrap_or_default();
+        let seconds = took.as_secs_f64();
         match &result {
             Ok(()) => {
                 let message = match (operation.kind, &operation.from, &operation.to) {
@@ -176,17 +182,24 @@ impl Controller {
             Err(error) if matches!(error.code(), Code::Superseded | Code::ShuttingDown) => {}
             Err(error) => self.notice(NoticeLevel::Error, error.to_string(), Some(error)),
         }
-        let error = result.as_ref().err().cloned();
-        if error.is_none() {
+        if result.is_ok() {
             self.loaded_by = self.lifecycle.live().map(|live| (live.attempt, operation.id));
         }
-        let steps = self.steps.take(operation.id, self.ports.clock.uptime());
-        let service::Kept { saved, restored } = std::mem::take(&mut self.kept);
-        self.ports.journal.ended(&Ended { operation: operation.clone(), at, error, steps, saved, restored });
+        self.ports.journal.ended(&ended);
         let Some(waiter) = self.waiters.remove(&operation.id) else { return };
         let url = self.lifecycle.live().and_then(view::endpoint).map(|endpoint| endpoint.url.clone());
         let OperationView { id, kind, from, to, started_at, .. } = operation;
-        let _ = waiter.send(result.map(|()| OperationResult { id, kind, from, to, started_at, ended_at: at, url }));
+        let took_ms = u64::try_from(took.as_millis()).unwrap_or(u64::MAX);
+        let _ = waiter.send(result.map(|()| OperationResult {
+            id,
+            kind,
+            from,
+            to,
+            started_at,
+            ended_at: at,
+            took_ms,
+            url,
+        }));
     }
 
     pub(super) fn name_of(&self, model: &ModelId) -> String {

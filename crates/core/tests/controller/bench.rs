@@ -8,6 +8,7 @@ use corral_core::Result;
 use corral_core::catalog::{Catalog, Surroundings};
 use corral_core::command::{Accepted, ControllerHandle, OperationResult};
 use corral_core::controller::{Controller, ControllerConfig};
+use corral_core::ports::{Clock, Ports};
 use corral_core::snapshot::Snapshot;
 use corral_testkit::fakes::{FakeEngine, Memory, ports};
 
@@ -32,9 +33,20 @@ impl Bench {
     }
 
     pub(crate) fn with(engine: Arc<FakeEngine>, memory: Arc<Memory>) -> Self {
+        let ports = ports(&engine, &memory);
+        Self::on(engine, memory, ports)
+    }
+
+    pub(crate) fn at(clock: Arc<dyn Clock>) -> Self {
+        let (engine, memory) = (Arc::default(), Arc::default());
+        let ports = Ports { clock, ..ports(&engine, &memory) };
+        Self::on(engine, memory, ports)
+    }
+
+    fn on(engine: Arc<FakeEngine>, memory: Arc<Memory>, ports: Ports) -> Self {
         let config = ControllerConfig { version: "1.2.3".into(), catalog_path: "models.toml".into(), gateway: None };
         let fallback = read("schema = 1\n").catalog.expect("an empty catalog is fine");
-        let (handle, controller) = Controller::new(config, ports(&engine, &memory), read(MODELS), fallback);
+        let (handle, controller) = Controller::new(config, ports, read(MODELS), fallback);
         tokio::spawn(controller.run());
         Self { engine, memory, controller: handle }
     }

@@ -3,6 +3,7 @@
 #![allow(clippy::expect_used, reason = "test code: a panic is how it fails")]
 
 mod bench;
+mod clock;
 mod service;
 
 use std::collections::BTreeSet;

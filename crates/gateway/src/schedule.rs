@@ -8,6 +8,7 @@ use std::collections::HashMap;
 use std::time::Duration;
 
 use corral_core::catalog::{AutoSwitch, Catalog};
+use corral_core::lifecycle::restart;
 use corral_core::{Code, Error, ModelId};
 
 pub(crate) use self::run::schedule;
@@ -15,6 +16,9 @@ use crate::traffic::{Ask, Look};
 
 /// How long a model that failed to load is left alone by requests.
 const COOL_OFF: Duration = Duration::from_secs(30);
+
+/// How long one that kept ending and was given up is: so long its ends count.
+const GIVEN_UP: Duration = restart::WINDOW;
 
 /// What is decided from.
 #[derive(Debug)]
@@ -33,6 +37,8 @@ pub(crate) struct View<'a> {
     overruled: Duration,
     /// Nothing is asked of the controller before this.
     not_before: Duration,
+    /// What was unloaded, or is being, because nobody used it: whoever asks for it again needs no right to switch.
+    unloaded: Option<ModelId>,
     /// The catalog in force.
     catalog: &'a Catalog,
     /// What failed to load.
@@ -54,13 +60,15 @@ pub(crate) enum Decision {
     Wait(Option<Duration>),
 }
 
-/// What failed to load lately, and when. The key is none for the usual model, whichever that is.
+/// What failed to load lately, and until when it is left alone. The key is none for the usual model, whichever that is.
 #[derive(Debug, Default)]
 pub(crate) struct Failures(HashMap<Option<ModelId>, (Duration, Error)>);
 
 impl Failures {
-    fn note(&mut self, model: Option<ModelId>, now: Duration, error: Error) {
-        self.0.insert(model, (now, error));
+    fn note(&mut self, model: Option<ModelId>, until: Duration, error: Error) {
+        // What was given up is not tried sooner because a person has tried it in vain.
+        let before = self.0.get(&model).map_or(Duration::ZERO, |(before, _)| *before);
+        self.0.insert(model, (until.max(before), error));
     }
 
     fn recent(&self, model: Option<&ModelId>, now: Duration) -> Option<&Error> {
@@ -68,8 +76,8 @@ impl Failures {
         if self.0.is_empty() {
             return None;
         }
-        let (at, error) = self.0.get(&model.cloned())?;
-        (now.saturating_sub(*at) < COOL_OFF).then_some(error)
+        let (until, error) = self.0.get(&model.cloned())?;
+        (now < *until).then_some(error)
     }
 
     /// This model is loaded: whatever was wrong is over.
@@ -112,7 +120,7 @@ impl View<'_> {
                 Some((due, Decision::Switch(model)))
             }
             (None, Some(oldest)) => {
-                let decision = oldest.ask.model.clone().map_or(Decision::Start, Decision::Switch);
+                let decision = self.wanted(&oldest.ask).cloned().map_or(Decision::Start, Decision::Switch);
                 Some((Duration::ZERO, decision))
             }
             (Some((open, _)), None) => {
@@ -123,6 +131,11 @@ impl View<'_> {
             }
             (None, None) => None,
         }
+    }
+
+    /// The model that this request would load; none means the usual one.
+    fn wanted<'b>(&'b self, ask: &'b Ask) -> Option<&'b ModelId> {
+        ask.model.as_ref().or(self.unloaded.as_ref())
     }
 
     /// Why this request is not to wait any longer.
@@ -139,8 +152,12 @@ impl View<'_> {
             let error = Error::new(Code::UnknownModel, format!("`{gone}` is not in the catalog any more"));
             return Some(error.hint("`corral list` shows all models"));
         }
-        if let Some(error) = self.failures.recent(ask.model.as_ref(), self.now) {
+        let wanted = self.wanted(ask);
+        if let Some(error) = self.failures.recent(wanted, self.now) {
             return Some(error.clone());
+        }
+        if wanted.is_some() && wanted == self.unloaded.as_ref() {
+            return None;
         }
         let allowed = match self.catalog.gateway.auto_switch {
             AutoSwitch::Always => true,

@@ -11,7 +11,7 @@ use corral_core::{Code, Error, ModelId, Result};
 use tokio::sync::{oneshot, watch};
 use tokio_util::sync::CancellationToken;
 
-use super::{Decision, Failures, View, decide};
+use super::{COOL_OFF, Decision, Failures, GIVEN_UP, View, decide};
 use crate::traffic::{Gate, shutting_down};
 
 /// How soon a controller that was busy is asked again where no snapshot tells that it is not any more: what a
@@ -35,6 +35,7 @@ pub(crate) async fn schedule(
         clock,
         failures: Failures::default(),
         pending: None,
+        unloaded: None,
         overruled: Duration::ZERO,
         ask_again: Duration::ZERO,
     };
@@ -51,6 +52,8 @@ struct Scheduler {
     failures: Failures,
     /// The operation that was asked for, until it ends.
     pending: Option<Pending>,
+    /// What was unloaded because nobody used it, until something is loaded or somebody else wants something.
+    unloaded: Option<ModelId>,
     /// What was true at the last look.
     seen: Arc<Snapshot>,
     /// When a person last replaced an operation that was asked for here.
@@ -112,6 +115,14 @@ impl Scheduler {
         }
         let catalog = self.catalogs.borrow().clone();
         let operation = snapshot.operation.as_ref();
+        let pending = self.pending.as_ref();
+        let is_own = operation.is_none_or(|view| pending.is_some_and(|pending| pending.operation.id == view.id));
+        if gate.open.is_some() || !is_own {
+            self.unloaded = None;
+        }
+        let unloading = pending.filter(|pending| is_own && matches!(pending.goal, Goal::NoModel));
+        let unloaded = unloading.map_or(&self.unloaded, |pending| &pending.operation.from);
+        let unloaded = unloaded.clone().filter(|model| gate.open.is_none() && catalog.models.contains_key(model));
         let before = operation.filter(|operation| operation.step == Step::Rollback).and_then(|view| view.from.as_ref());
         let coming = operation.and_then(|view| view.to.as_ref());
         // The snapshot tells that it has ended a moment before its end does.
@@ -125,6 +136,7 @@ impl Scheduler {
             coming: before.into_iter().chain(coming).chain(asked).cloned().collect(),
             overruled: self.overruled,
             not_before: self.ask_again,
+            unloaded,
             catalog: &catalog,
             failures: &self.failures,
         })
@@ -134,19 +146,22 @@ impl Scheduler {
     fn learn(&mut self, snapshot: &Arc<Snapshot>) {
         let before = std::mem::replace(&mut self.seen, snapshot.clone());
         let Some(error) = snapshot.error.clone().filter(|_| snapshot.operation.is_none()) else { return };
-        let (model, usual) = match &before.operation {
+        let (model, usual, given_up) = match &before.operation {
             // What is brought back, by this or by the next start, is the usual model.
             Some(OperationView { to, kind, .. }) => {
-                (to, matches!(kind, OperationKind::Restart | OperationKind::Restore))
+                let given_up = *kind == OperationKind::Restart;
+                (to, given_up || *kind == OperationKind::Restore, given_up)
             }
-            None => (&before.model, true),
+            None => (&before.model, true, true),
         };
         let Some(model) = model.clone().filter(|model| snapshot.model.as_ref() != Some(model)) else { return };
-        let now = self.clock.uptime();
+        // An engine that is out of reach says nothing about the model.
+        let given_up = given_up && error.code != Code::EngineUnavailable;
+        let until = self.clock.uptime() + if given_up { GIVEN_UP } else { COOL_OFF };
         if usual {
-            self.failures.note(None, now, error.clone().into());
+            self.failures.note(None, until, error.clone().into());
         }
-        self.failures.note(Some(model), now, error.into());
+        self.failures.note(Some(model), until, error.into());
     }
 
     fn asked(&mut self, goal: Goal, accepted: Result<Accepted>) {
@@ -158,8 +173,10 @@ impl Scheduler {
 
     fn ended(&mut self, result: Result<OperationResult>) {
         let Some(Pending { goal, operation, .. }) = self.pending.take() else { return };
-        if let Err(error) = result {
-            self.failed(goal, operation.to, error);
+        match (result, goal) {
+            (Ok(_), Goal::NoModel) => self.unloaded = operation.from,
+            (Ok(_), _) => {}
+            (Err(error), goal) => self.failed(goal, operation.to, error),
         }
     }
 
@@ -170,12 +187,12 @@ impl Scheduler {
             (Code::Busy | Code::AlreadyRunning, _) => self.ask_again = now + ASK_AGAIN,
             // The controller has told people; the next request says whether it matters.
             (_, Goal::NoModel) => {}
-            (_, Goal::Model(model)) => self.failures.note(Some(model), now, error),
+            (_, Goal::Model(model)) => self.failures.note(Some(model), now + COOL_OFF, error),
             (_, Goal::UsualModel) => {
                 if let Some(to) = to {
-                    self.failures.note(Some(to), now, error.clone());
+                    self.failures.note(Some(to), now + COOL_OFF, error.clone());
                 }
-                self.failures.note(None, now, error);
+                self.failures.note(None, now + COOL_OFF, error);
             }
         }
     }

@@ -34,6 +34,8 @@ struct Case {
     not_before: u64,
     /// What failed, `*` for the usual model, at which second.
     failed: &'static [(&'static str, u64)],
+    /// What was unloaded because nobody used it.
+    unloaded: Option<&'static str>,
 }
 
 const CASE: Case = Case {
@@ -48,6 +50,7 @@ const CASE: Case = Case {
     overruled: 0,
     not_before: 0,
     failed: &[],
+    unloaded: None,
 };
 const NEVER: &str = "auto_switch = \"never\"";
 const SESSIONS: &str = "auto_switch = \"sessions\"";
@@ -64,7 +67,7 @@ impl Case {
         let mut failures = Failures::default();
         for (model, at) in self.failed {
             let key = (*model != "*").then(|| id(model));
-            failures.note(key, seconds(*at), Error::new(Code::OutOfMemory, "no memory"));
+            failures.note(key, seconds(*at) + COOL_OFF, Error::new(Code::OutOfMemory, "no memory"));
         }
         let decision = decide(&View {
             now: seconds(100),
@@ -79,6 +82,7 @@ impl Case {
             unsettled: self.unsettled,
             overruled: seconds(self.overruled),
             not_before: seconds(self.not_before),
+            unloaded: self.unloaded.map(id),
             catalog: &catalog,
             failures: &failures,
         });
@@ -183,6 +187,31 @@ fn what_failed_is_left_alone_for_a_while() {
 }
 
 #[test]
+fn what_was_unloaded_for_want_of_use_is_loaded_again_whatever_the_policy() {
+    let unloaded = |policy, waiting| Case { policy, waiting, unloaded: Some("b"), ..CASE };
+    check(&[
+        ("by its name", unloaded(NEVER, "b"), "switch b"),
+        ("by any name", unloaded(NEVER, "*"), "switch b"),
+        ("not of a session", unloaded(SESSIONS, "* b!"), "switch b"),
+        ("requests may load anything", unloaded("", "*"), "switch b"),
+        ("another is another matter", unloaded(NEVER, "a b"), "refuse 1:switch_not_allowed"),
+        ("it is still being unloaded", Case { busy: true, ..unloaded(NEVER, "* b") }, "wait"),
+        ("it does not load", Case { failed: &[("b", 99)], ..unloaded(NEVER, "*") }, "refuse 1:out_of_memory"),
+    ]);
+}
+
+#[test]
+fn the_longer_time_out_counts() {
+    let mut failures = Failures::default();
+    let (minute, error) = (Duration::from_mins(1), |text: &str| Error::new(Code::LoadFailed, text));
+    failures.note(Some(id("a")), minute, error("given up"));
+    failures.note(Some(id("a")), minute / 2, error("tried by a person"));
+    let recent = |at| failures.recent(Some(&id("a")), at).map(ToString::to_string);
+    assert_eq!(recent(Duration::from_secs(59)).as_deref(), Some("tried by a person"));
+    assert_eq!(recent(minute), None);
+}
+
+#[test]
 fn what_nobody_uses_is_unloaded() {
     let quiet = |quiet_since, under_way| Case { open: Some(("b", 0)), quiet_since, under_way, ..CASE };
     check(&[
@@ -226,6 +255,7 @@ fn compete(clients: &[&str], seconds: u64) -> (Vec<(u64, String)>, Vec<u64>) {
             unsettled: false,
             overruled: Duration::ZERO,
             not_before: Duration::ZERO,
+            unloaded: None,
             catalog: &catalog,
             failures: &failures,
         });
@@ -261,7 +291,7 @@ fn a_failure_is_forgotten_once_the_model_is_loaded() {
     let mut failures = Failures::default();
     let now = Duration::from_secs(1);
     for key in [Some("a"), Some("b"), None] {
-        failures.note(key.map(id), now, Error::new(Code::LoadFailed, "no"));
+        failures.note(key.map(id), now + COOL_OFF, Error::new(Code::LoadFailed, "no"));
     }
     failures.forget(&id("a"));
     let left = [Some("a"), Some("b"), None].map(|key| failures.recent(key.map(id).as_ref(), now).is_some());
@@ -273,6 +303,7 @@ fn a_refusal_says_what_is_loaded_and_what_to_do() {
     let catalog = catalog(NEVER);
     let failures = Failures::default();
     let mut view = View {
+        unloaded: None,
         now: Duration::ZERO,
         gate: Look { open: Some((id("a"), Duration::ZERO)), ..Look::default() },
         busy: false,

@@ -7,6 +7,7 @@ use std::time::Duration;
 use async_trait::async_trait;
 use corral_core::catalog::Catalog;
 use corral_core::controller::{Controller, ControllerConfig};
+use corral_core::lifecycle::restart::WINDOW;
 use corral_core::ports::Clock;
 use corral_core::snapshot::{OperationKind, Phase, Step};
 use corral_core::{Code, Error, OperationId, Result, Secret};
@@ -181,9 +182,96 @@ async fn a_server_that_keeps_ending_is_left_alone_for_a_while() {
         let error = refused(world.asks(model)).await;
         assert!(error.to_string().contains("so it is not started again"), "{error}");
     }
-    assert_eq!(world.starts().len(), 5);
-    pass_time(30 * SECOND).await;
+    pass_time(WINDOW.saturating_sub(2 * SECOND)).await;
+    for model in ["a", "*"] {
+        let error = refused(world.asks(model)).await;
+        assert!(error.to_string().contains("so it is not started again"), "{error}");
+    }
+    assert_eq!(world.starts().len(), 5, "not once for a request");
+    pass_time(2 * SECOND).await;
     assert_eq!(admitted(world.asks("*")).await.upstream().model.as_str(), "a");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_server_that_does_not_start_again_is_left_alone_for_as_long() {
+    let world = World::new("");
+    world.load("a").await;
+    world.engine.fail(Verb::Prepare, "a", out_of_memory());
+    world.engine.crash(out_of_memory());
+    pass_time(60 * SECOND).await;
+    assert_eq!(world.snapshot().phase, Phase::Failed);
+    let person = world.controller.start(Some("a".into())).await.expect("accepted");
+    person.end.await.expect("answered").expect_err("it fails");
+    // A person's failure is over by then, what came before it is not.
+    pass_time(60 * SECOND).await;
+    let tries = world.engine.calls().len();
+    for model in ["a", "*"] {
+        assert_eq!(refused(world.asks(model)).await.code(), Code::OutOfMemory);
+    }
+    assert_eq!(world.engine.calls().len(), tries);
+    pass_time(WINDOW).await;
+    assert_eq!(refused(world.asks("a")).await.code(), Code::OutOfMemory);
+    assert!(world.engine.calls().len() > tries, "it was tried again");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_person_who_starts_what_was_given_up_lets_requests_load_it_again() {
+    let world = World::new("min_stay = \"1s\"");
+    world.load("a").await;
+    for _ in 0..5 {
+        pass_time(20 * SECOND).await;
+        world.engine.crash(out_of_memory());
+    }
+    settle().await;
+    assert_eq!(refused(world.asks("a")).await.code(), Code::OutOfMemory);
+    world.load("a").await;
+    world.load("b").await;
+    world.request("1", "a");
+    pass_time(2 * SECOND).await;
+    assert_eq!(world.answered(), ["1 a"]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_was_unloaded_for_want_of_use_comes_back_whatever_the_policy() {
+    for policy in ["never", "sessions"] {
+        for asked in ["*", "idle"] {
+            let world = World::new(&format!("auto_switch = \"{policy}\""));
+            world.load("b").await;
+            world.load("idle").await;
+            world.engine.hold(Verb::Stop);
+            pass_time(61 * SECOND).await;
+            assert_eq!(world.snapshot().operation.as_ref().map(|view| view.kind), Some(OperationKind::Unload));
+            let waits = world.asks(asked);
+            settle().await;
+            assert!(!waits.is_finished(), "{policy} {asked}: it came a moment too late");
+            world.engine.release(Verb::Stop);
+            assert_eq!(admitted(waits).await.upstream().model.as_str(), "idle");
+            pass_time(62 * SECOND).await;
+            assert_eq!(world.loaded(), None);
+            assert_eq!(refused(world.asks("b")).await.code(), Code::SwitchNotAllowed);
+            assert_eq!(admitted(world.asks(asked)).await.upstream().model.as_str(), "idle");
+        }
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_a_person_has_unloaded_does_not_come_back_by_itself() {
+    let world = World::new("auto_switch = \"never\"");
+    world.load("idle").await;
+    pass_time(62 * SECOND).await;
+    assert_eq!(world.loaded(), None);
+    world.load("b").await;
+    world.controller.stop(false).await.expect("accepted").end.await.expect("answered").expect("it stops");
+    for model in ["*", "b", "idle"] {
+        assert_eq!(refused(world.asks(model)).await.code(), Code::SwitchNotAllowed);
+    }
+    // Nor where a person wanted another and got none.
+    world.load("idle").await;
+    pass_time(62 * SECOND).await;
+    world.engine.fail(Verb::Prepare, "b", out_of_memory());
+    let person = world.controller.switch("b".into(), false).await.expect("accepted");
+    person.end.await.expect("answered").expect_err("it fails");
+    assert_eq!(refused(world.asks("*")).await.code(), Code::SwitchNotAllowed);
 }
 
 #[tokio::test(start_paused = true)]

@@ -101,7 +101,8 @@ pub struct OperationView {
     pub progress: Option<Progress>,
     /// When it was asked for.
     pub started_at: Timestamp,
-    /// How many milliseconds it will take in all, by what earlier ones took; none where nothing is known.
+    /// How many milliseconds it will take in all, by what earlier ones took, waiting for running requests not included;
+    /// none where nothing is known.
     #[serde(default)]
     pub expected_ms: Option<u64>,
 }

@@ -76,7 +76,9 @@ impl Store {
                 Ok(median(self.samples(loading, "", to)?))
             }
             OperationKind::Switch => {
-                let whole = median(self.samples("total_ms", "AND kind = 'switch'", to)?);
+                // How long the requests of others still ran is no property of the model.
+                let own = "total_ms - coalesce(drain_ms, 0)";
+                let whole = median(self.samples(own, "AND kind = 'switch'", to)?);
                 Ok(whole.or(median(self.samples(loading, "", to)?)))
             }
         }

@@ -157,12 +157,26 @@ fn what_took_so_long_will_take_so_long() {
 }
 
 #[test]
+fn how_long_others_were_waited_for_says_nothing_of_the_next_switch() {
+    let (_folder, _, store) = store();
+    for (number, drain) in (1..).zip([Some(90_000), None, Some(40_000)]) {
+        let mut end = ended(number, "b", None);
+        end.steps = vec![(Step::Stop, Duration::from_millis(400)), (Step::Load, Duration::from_secs(2))];
+        end.steps.extend(drain.map(|drain| (Step::Drain, Duration::from_millis(drain))));
+        store.began(&end.operation);
+        store.ended(&end);
+    }
+    assert_eq!(store.expected(OperationKind::Switch, &id("b")), Some(Duration::from_millis(2_400)));
+    assert_eq!(store.history(1).unwrap()[0].total_ms, Some(42_400), "what it took is told whole");
+}
+
+#[test]
 fn a_clock_that_is_set_changes_no_duration() {
     let (_folder, _, store) = store();
     for (number, hours) in (1..).zip([-3, 5]) {
         let mut end = ended(number, "b", None);
         end.at = at(1_000 + hours * 3_600_000);
-        end.steps = vec![(Step::Stop, Duration::from_millis(400)), (Step::Load, Duration::from_millis(2_000))];
+        end.steps = vec![(Step::Stop, Duration::from_millis(400)), (Step::Load, Duration::from_secs(2))];
         store.began(&end.operation);
         store.ended(&end);
         let past = store.history(1).unwrap().remove(0);

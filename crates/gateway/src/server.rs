@@ -9,6 +9,7 @@ use corral_core::ports::{Clock, Ledger};
 use corral_core::{Code, Error, Result};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio::task::JoinError;
 use tokio_util::sync::CancellationToken;
 
 use crate::schedule::schedule;
@@ -37,18 +38,29 @@ pub struct GatewayPorts {
 
 /// Serves until `shutdown`, and a little longer for requests in progress.
 ///
-/// [`Code::Io`] where the threads that serve cannot be started.
+/// [`Code::Io`] where the threads that serve cannot be started; [`Code::Internal`], at once, where nobody switches for
+/// requests any more though somebody should.
 pub async fn serve(listener: TcpListener, gate: Gate, ports: GatewayPorts, shutdown: CancellationToken) -> Result<()> {
     let GatewayPorts { controller, ledger, clock } = ports;
+    // However this ends, the threads do too.
+    let shutdown = shutdown.child_token();
+    let _end = shutdown.clone().drop_guard();
     let shared = Arc::new(Shared::new(gate.clone(), controller.clone(), ledger, clock.clone()));
     let mut workers = Workers::start(&shared, &shutdown)
         .map_err(|error| Error::new(Code::Io, "cannot start the threads of the gateway").because(error))?;
-    let scheduler = tokio::spawn(schedule(gate, controller, clock, shutdown.clone()));
+    let mut scheduler = tokio::spawn(schedule(gate.clone(), controller, clock, shutdown.clone()));
+    let mut schedules = true;
     let slots = Arc::new(Semaphore::new(CONNECTIONS));
     loop {
         let accepted = tokio::select! {
             biased;
             () = shutdown.cancelled() => break,
+            ended = &mut scheduler, if schedules => {
+                // It ends well where the controller has: what is loaded goes on.
+                ended.map_err(|error| broke_down(&gate, error))?;
+                schedules = false;
+                continue;
+            }
             accepted = accept(&listener, &slots) => accepted,
         };
         if let Some((stream, slot)) = accepted {
@@ -58,7 +70,17 @@ pub async fn serve(listener: TcpListener, gate: Gate, ports: GatewayPorts, shutd
     // The port is free for the next daemon from here on.
     drop(listener);
     workers.end().await;
-    scheduler.await.map_err(|error| Error::new(Code::Internal, "the gateway's scheduler broke down").because(error))
+    if schedules {
+        scheduler.await.map_err(|error| broke_down(&gate, error))?;
+    }
+    Ok(())
+}
+
+/// Tells those that wait for a switch, too.
+fn broke_down(gate: &Gate, cause: JoinError) -> Error {
+    let error = Error::new(Code::Internal, "the gateway's scheduler broke down").because(cause);
+    gate.end(&error);
+    error
 }
 
 async fn accept(listener: &TcpListener, slots: &Arc<Semaphore>) -> Option<(TcpStream, OwnedSemaphorePermit)> {

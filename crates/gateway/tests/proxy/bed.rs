@@ -6,7 +6,7 @@ use std::time::Duration;
 use corral_core::catalog::{Catalog, Surroundings};
 use corral_core::command::{self, ControllerEnds};
 use corral_core::launch::Runtime;
-use corral_core::ports::{Endpoint, Instance, Ledger, Route, Traffic};
+use corral_core::ports::{Clock, Endpoint, Instance, Ledger, Route, Traffic};
 use corral_core::snapshot::{CatalogView, Phase, Snapshot};
 use corral_core::usage::RequestRecord;
 use corral_core::{ConfigHash, InstanceId, ModelId, Result, Secret};
@@ -38,16 +38,20 @@ pub(crate) struct Bed {
     pub(crate) records: Arc<Records>,
     pub(crate) ends: ControllerEnds,
     address: std::net::SocketAddr,
-    serving: JoinHandle<Result<()>>,
+    pub(crate) serving: JoinHandle<Result<()>>,
     shutdown: tokio_util::sync::DropGuard,
 }
 
 impl Bed {
     pub(crate) async fn new() -> Self {
+        Self::with_clock(Arc::new(CountingClock::default())).await
+    }
+
+    /// A gateway whose scheduler goes by this clock.
+    pub(crate) async fn with_clock(clock: Arc<dyn Clock>) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
         let address = listener.local_addr().expect("an address");
-        let clock = Arc::new(CountingClock::default());
-        let gate = Gate::new(clock.clone());
+        let gate = Gate::new(Arc::new(CountingClock::default()));
         let text = "schema = 1\n[models.a]\nfile = \"a.gguf\"\naliases = [\"al-*\"]\n[models.b]\nfile = \"b.gguf\"\n";
         let surroundings =
             Surroundings { path: "models.toml".into(), home: "/home/u".into(), models_dir: "/models".into() };

@@ -5,6 +5,7 @@
 
 mod bed;
 mod doors;
+mod ending;
 mod stalled;
 mod streams;
 

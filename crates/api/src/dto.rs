@@ -2,9 +2,11 @@
 //!
 //! The snapshot, operations, log records and errors are the domain's own types.
 
+use std::sync::Arc;
+
 use corral_core::command::{OperationResult, SwitchPlan};
 use corral_core::history::PastOperation;
-use corral_core::snapshot::{OperationView, Phase, SessionView};
+use corral_core::snapshot::{OperationView, Phase, SessionView, Snapshot};
 use corral_core::usage::UsageRow;
 use corral_core::{ErrorBody, ModelId};
 use schemars::JsonSchema;
@@ -24,6 +26,26 @@ pub struct Health {
     pub status: String,
     /// Corral's version.
     pub version: String,
+}
+
+/// The answer of `GET /status`: the snapshot, and what changes too often to be part of it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct Status {
+    /// The present snapshot.
+    #[serde(flatten)]
+    pub snapshot: Arc<Snapshot>,
+    /// The requests at the gateway; null where none serves.
+    #[serde(default)]
+    pub requests: Option<Requests>,
+}
+
+/// Requests that are at the gateway.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema)]
+pub struct Requests {
+    /// Those that are being answered.
+    pub running: u64,
+    /// Those that wait for a model.
+    pub waiting: u64,
 }
 
 /// The body of `POST /start`.

@@ -24,7 +24,7 @@ mod sessions;
 mod usage;
 
 pub use failure::status_of;
-pub use metrics::{Metrics, Waiting};
+pub use metrics::Metrics;
 pub use openapi::openapi;
 pub use router::{ApiState, router};
 pub use serve::serve;

@@ -19,6 +19,7 @@ use prometheus_client::metrics::histogram::Histogram;
 use prometheus_client::registry::Registry;
 use serde::Serialize;
 
+use crate::dto::Requests;
 use crate::failure::Failure;
 use crate::router::{ApiState, Shared};
 
@@ -61,15 +62,6 @@ const OVERHEAD: [f64; 14] = [
 /// A histogram for each value of a label.
 type Histograms = Family<[Label; 1], Histogram, fn() -> Histogram>;
 
-/// Requests that are at the gateway.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub struct Waiting {
-    /// Those that wait for a model.
-    pub waiting: u64,
-    /// Those that are being answered.
-    pub running: u64,
-}
-
 /// Counters that outlive a request. Everything else is read when it is asked for.
 pub struct Metrics {
     operations: Family<[Label; 2], Counter>,
@@ -79,7 +71,7 @@ pub struct Metrics {
     request_seconds: Histograms,
     first_token_seconds: Histograms,
     overhead_seconds: Histogram,
-    gateway: OnceLock<Box<dyn Fn() -> Waiting + Send + Sync>>,
+    gateway: OnceLock<Box<dyn Fn() -> Requests + Send + Sync>>,
 }
 
 impl fmt::Debug for Metrics {
@@ -150,8 +142,13 @@ impl Metrics {
     }
 
     /// Says where to ask for the requests at the gateway. What was said first holds.
-    pub fn watch_gateway(&self, waiting: impl Fn() -> Waiting + Send + Sync + 'static) {
-        let _ = self.gateway.set(Box::new(waiting));
+    pub fn watch_gateway(&self, requests: impl Fn() -> Requests + Send + Sync + 'static) {
+        let _ = self.gateway.set(Box::new(requests));
+    }
+
+    /// The requests at the gateway at this moment; none where nobody says.
+    pub(crate) fn at_gateway(&self) -> Option<Requests> {
+        self.gateway.get().map(|requests| requests())
     }
 
     fn register(&self, registry: &mut Registry) {
@@ -172,8 +169,7 @@ impl Metrics {
             "What the gateway itself took of a request, without waiting for a model",
             self.overhead_seconds.clone(),
         );
-        if let Some(gateway) = self.gateway.get() {
-            let Waiting { waiting, running } = gateway();
+        if let Some(Requests { running, waiting }) = self.at_gateway() {
             registry.register("corral_requests_waiting", "Requests that wait for a model", gauge(waiting));
             registry.register("corral_requests_running", "Requests that are being answered", gauge(running));
         }

@@ -1,12 +1,9 @@
 //! Calls that read one present value.
 
-use std::sync::Arc;
-
 use axum::Json;
 use axum::extract::State;
-use corral_core::snapshot::Snapshot;
 
-use crate::dto::Health;
+use crate::dto::{Health, Status};
 use crate::router::Shared;
 
 /// `GET /healthz`
@@ -15,6 +12,6 @@ pub(crate) async fn healthz(State(shared): State<Shared>) -> Json<Health> {
 }
 
 /// `GET /status`
-pub(crate) async fn status(State(shared): State<Shared>) -> Json<Arc<Snapshot>> {
-    Json(shared.controller.snapshot())
+pub(crate) async fn status(State(shared): State<Shared>) -> Json<Status> {
+    Json(Status { snapshot: shared.controller.snapshot(), requests: shared.metrics.at_gateway() })
 }

@@ -9,7 +9,7 @@ use http::Method;
 use schemars::{JsonSchema, Schema, SchemaGenerator};
 
 use crate::dto::{
-    Health, HistoryList, ModelList, OperationAnswer, PlanAnswer, SessionAnswer, SessionRequest, StartRequest,
+    Health, HistoryList, ModelList, OperationAnswer, PlanAnswer, SessionAnswer, SessionRequest, StartRequest, Status,
     StopRequest, SwitchRequest, UsageList,
 };
 use crate::router::Shared;
@@ -154,8 +154,8 @@ pub(crate) const ROUTES: &[Route] = &[
         sessions: true,
         answers: &[Answer {
             status: 200,
-            summary: "The present snapshot.",
-            content: Content::Json(&[schema::<Snapshot>]),
+            summary: "The present snapshot, and the requests at the gateway.",
+            content: Content::Json(&[schema::<Status>]),
         }],
         handler: || get(read::status),
         ..READ

@@ -3,7 +3,8 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use corral_api::{Metrics, Waiting};
+use corral_api::Metrics;
+use corral_api::dto::Requests;
 use corral_core::Error;
 use corral_core::command::ControllerHandle;
 use corral_core::snapshot::NoticeLevel;
@@ -35,10 +36,10 @@ pub(crate) fn hooks(controller: &ControllerHandle, metrics: Arc<Metrics>) -> Hoo
 }
 
 /// The requests at the gateway, as they are counted.
-pub(crate) fn waiting(gate: Gate) -> impl Fn() -> Waiting + Send + Sync + 'static {
+pub(crate) fn waiting(gate: Gate) -> impl Fn() -> Requests + Send + Sync + 'static {
     move || {
         let (running, waiting) = gate.counts();
-        Waiting { waiting: waiting as u64, running: running as u64 }
+        Requests { running: running as u64, waiting: waiting as u64 }
     }
 }
 

@@ -2,13 +2,13 @@
 
 use std::time::Duration;
 
-use corral_api::Waiting;
-use corral_api::dto::{HistoryList, UsageList};
+use corral_api::dto::{HistoryList, Requests, Status, UsageList};
 use corral_core::history::PastOperation;
 use corral_core::snapshot::OperationKind;
 use corral_core::usage::{InferenceRoute, RequestEnd, RequestRecord, Tokens, UsageBy, UsageRow};
 use corral_core::{Code, ModelId, OperationId};
 use jiff::{SignedDuration, Timestamp};
+use serde_json::{Value, json};
 
 use crate::bench::Bench;
 
@@ -115,7 +115,7 @@ async fn requests_are_counted() {
     assert!(!before.contains("corral_requests_waiting"), "nobody says how many wait");
     let (done, cut) = (request(Some("a"), RequestEnd::Complete, Some(200)), request(Some("a"), RequestEnd::Cut, None));
     bench.metrics.requests(&[done.clone(), done, cut, request(None, RequestEnd::Refused, None)]);
-    bench.metrics.watch_gateway(|| Waiting { waiting: 3, running: 2 });
+    bench.metrics.watch_gateway(|| Requests { running: 2, waiting: 3 });
     let text = bench.get("/metrics").await.body;
     for line in [
         r#"corral_requests_total{model="a",route="/v1/chat/completions",end="complete"} 2"#,
@@ -136,4 +136,16 @@ async fn requests_are_counted() {
     ] {
         assert!(text.lines().any(|there| there == line), "{line} is not in\n{text}");
     }
+}
+
+#[tokio::test]
+async fn the_status_says_how_many_requests_are_under_way_and_the_snapshot_does_not() {
+    let bench = Bench::new().await;
+    assert_eq!(bench.get("/status").await.json()["requests"], Value::Null, "nobody says how many there are");
+    bench.metrics.watch_gateway(|| Requests { running: 2, waiting: 3 });
+    let status = bench.get("/status").await;
+    assert_eq!(status.json()["requests"], json!({ "running": 2, "waiting": 3 }));
+    let status: Status = serde_json::from_str(&status.body).expect("a status");
+    assert_eq!(status.snapshot, bench.controller.snapshot());
+    assert_eq!(serde_json::to_value(&*status.snapshot).expect("JSON").get("requests"), None);
 }

@@ -1,6 +1,7 @@
 //! `corral status`
 
 use anstyle::Style;
+use corral_api::dto::{Requests, Status};
 use corral_core::ErrorBody;
 use corral_core::launch::Runtime;
 use corral_core::snapshot::{ContextOutcome, ContextView, EngineView, OperationView, Phase, SessionView, Snapshot};
@@ -15,20 +16,20 @@ use crate::output::{BAD, BUSY, DIM, GOOD, Output, Paint};
 use crate::table::{Cell, table};
 use crate::text;
 
-/// Shows the snapshot.
+/// Shows the snapshot, and the requests at the gateway.
 pub(crate) fn status(env: &Environment, out: &mut Output) -> Outcome {
     let client = Client::of_home(env)?;
     let body = client.get("/status")?;
     if out.json {
         out.raw(&body)?;
     } else {
-        let snapshot = client.parse(&body)?;
-        out.text(&render(&snapshot, Timestamp::now(), &TimeZone::system(), out.paint))?;
+        let Status { snapshot, requests } = client.parse(&body)?;
+        out.text(&render(&snapshot, requests, Timestamp::now(), &TimeZone::system(), out.paint))?;
     }
     Ok(exit::DONE)
 }
 
-fn render(snapshot: &Snapshot, now: Timestamp, zone: &TimeZone, paint: Paint) -> String {
+fn render(snapshot: &Snapshot, requests: Option<Requests>, now: Timestamp, zone: &TimeZone, paint: Paint) -> String {
     let mut rows = Rows::default();
     let style = match snapshot.phase {
         Phase::Stopped => Style::new(),
@@ -45,6 +46,9 @@ fn render(snapshot: &Snapshot, now: Timestamp, zone: &TimeZone, paint: Paint) ->
     }
     if let Some(gateway) = &snapshot.gateway {
         rows.add("gateway", gateway);
+    }
+    if let Some(Requests { running, waiting }) = requests.filter(|requests| *requests != Requests::default()) {
+        rows.add("requests", format!("{} running, {} waiting", text::grouped(running), text::grouped(waiting)));
     }
     for (at, session) in snapshot.sessions.iter().enumerate() {
         rows.add(if at == 0 { "sessions" } else { "" }, session_text(session, now, zone));
@@ -208,12 +212,25 @@ mod tests {
     }
 
     fn shown(snapshot: &Snapshot) -> String {
-        render(snapshot, at("2026-05-04T12:03:05Z"), &TimeZone::UTC, Paint(false))
+        shown_with(snapshot, None)
+    }
+
+    fn shown_with(snapshot: &Snapshot, requests: Option<Requests>) -> String {
+        render(snapshot, requests, at("2026-05-04T12:03:05Z"), &TimeZone::UTC, Paint(false))
     }
 
     #[test]
     fn nothing_loaded_is_short() {
         assert_eq!(shown(&stopped()), "phase    stopped\ncatalog  1 model in /c/models.toml\n");
+    }
+
+    #[test]
+    fn requests_are_shown_where_there_are_any() {
+        let shown = |running, waiting| shown_with(&stopped(), Some(Requests { running, waiting }));
+        assert_eq!(shown(0, 0), shown_with(&stopped(), None));
+        let expected = "phase     stopped\nrequests  2 running, 5 waiting\ncatalog   1 model in /c/models.toml\n";
+        assert_eq!(shown(2, 5), expected);
+        assert!(shown(0, 1_000).contains("requests  0 running, 1,000 waiting\n"));
     }
 
     #[test]

@@ -82,7 +82,7 @@ impl Service {
         exchange: &mut Exchange,
         catalog: &Catalog,
     ) -> Result<Response<Answer>> {
-        let limits = Limits { queue: catalog.gateway.queue as usize, hold_timeout: catalog.gateway.hold_timeout };
+        let limits = Limits::new(catalog.gateway.queue as usize, catalog.gateway.hold_timeout);
         // Which opening of the gate led to a server that takes no connections, and since when.
         let mut unreachable = (0, Instant::now());
         let mut was_sent = false;

@@ -49,16 +49,16 @@ pub async fn serve(listener: TcpListener, gate: Gate, ports: GatewayPorts, shutd
     let mut workers = Workers::start(&shared, &shutdown)
         .map_err(|error| Error::new(Code::Io, "cannot start the threads of the gateway").because(error))?;
     let mut scheduler = tokio::spawn(schedule(gate.clone(), controller, clock, shutdown.clone()));
-    let mut schedules = true;
+    let mut has_scheduler = true;
     let slots = Arc::new(Semaphore::new(CONNECTIONS));
     loop {
         let accepted = tokio::select! {
             biased;
             () = shutdown.cancelled() => break,
-            ended = &mut scheduler, if schedules => {
+            ended = &mut scheduler, if has_scheduler => {
                 // It ends well where the controller has: what is loaded goes on.
                 ended.map_err(|error| broke_down(&gate, error))?;
-                schedules = false;
+                has_scheduler = false;
                 continue;
             }
             accepted = accept(&listener, &slots) => accepted,
@@ -70,7 +70,7 @@ pub async fn serve(listener: TcpListener, gate: Gate, ports: GatewayPorts, shutd
     // The port is free for the next daemon from here on.
     drop(listener);
     workers.end().await;
-    if schedules {
+    if has_scheduler {
         scheduler.await.map_err(|error| broke_down(&gate, error))?;
     }
     Ok(())

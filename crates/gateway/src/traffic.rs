@@ -7,6 +7,7 @@ mod pass;
 mod upstream;
 
 use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -34,13 +35,30 @@ pub(crate) struct Ask {
     pub(crate) session: bool,
 }
 
-/// How far requests may wait.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+/// How far one request may wait, all its waits together: where its server ends before it says anything, it waits again.
+#[derive(Debug)]
 pub(crate) struct Limits {
     /// How many wait at most.
-    pub(crate) queue: usize,
-    /// How long each waits at most.
-    pub(crate) hold_timeout: Duration,
+    queue: usize,
+    /// How long it waits at most.
+    hold_timeout: Duration,
+    /// How long it has waited, in nanoseconds.
+    held: AtomicU64,
+}
+
+impl Limits {
+    pub(crate) fn new(queue: usize, hold_timeout: Duration) -> Self {
+        Self { queue, hold_timeout, held: AtomicU64::new(0) }
+    }
+
+    fn held(&self) -> Duration {
+        Duration::from_nanos(self.held.load(Ordering::Relaxed))
+    }
+
+    fn note(&self, pass: &Pass) {
+        let held = u64::try_from(pass.held().as_nanos()).unwrap_or(u64::MAX);
+        self.held.fetch_add(held, Ordering::Relaxed);
+    }
 }
 
 /// What the scheduler sees of the gate.
@@ -156,14 +174,15 @@ impl Gate {
         self.shared.wake.notify_one();
         tokio::select! {
             biased;
-            answer = &mut answer => return answer.unwrap_or_else(|_| Err(shutting_down())),
-            () = self.shared.clock.sleep(limits.hold_timeout) => {}
+            answer = &mut answer => return answered(answer, limits),
+            () = self.shared.clock.sleep(limits.hold_timeout.saturating_sub(limits.held())) => {}
         }
         if place.leave() {
-            return Err(self.held_too_long(ask, since));
+            let held = limits.held() + self.shared.clock.uptime().saturating_sub(since);
+            return Err(self.held_too_long(ask, held));
         }
         // It was answered in the same moment.
-        answer.await.unwrap_or_else(|_| Err(shutting_down()))
+        answered(answer.await, limits)
     }
 
     /// Changes with each cut, once all that it ends can be seen to be cut.
@@ -213,8 +232,8 @@ impl Gate {
         }
     }
 
-    fn held_too_long(&self, ask: &Ask, since: Duration) -> Error {
-        let seconds = self.shared.clock.uptime().saturating_sub(since).as_secs_f64();
+    fn held_too_long(&self, ask: &Ask, held: Duration) -> Error {
+        let seconds = held.as_secs_f64();
         let what = ask.model.as_ref().map_or_else(|| "a model".to_owned(), |model| format!("`{model}`"));
         let open = self.shared.state().open.as_ref().map(|upstream| upstream.model.clone());
         let meanwhile = open.map_or_else(String::new, |model| format!("; `{model}` is loaded"));
@@ -310,6 +329,11 @@ impl Drop for Place {
     fn drop(&mut self) {
         self.leave();
     }
+}
+
+/// What a request that waited is told.
+fn answered(answer: Result<Result<Pass>, oneshot::error::RecvError>, limits: &Limits) -> Result<Pass> {
+    answer.unwrap_or_else(|_| Err(shutting_down())).inspect(|pass| limits.note(pass))
 }
 
 fn queue_full(waiting: usize) -> Error {

@@ -9,7 +9,9 @@ use tokio::task::JoinHandle;
 
 use super::*;
 
-const LIMITS: Limits = Limits { queue: 8, hold_timeout: Duration::from_mins(15) };
+fn limits() -> Limits {
+    Limits::new(8, Duration::from_mins(15))
+}
 
 fn gate() -> Gate {
     Gate::new(Arc::new(CountingClock::default()))
@@ -37,7 +39,7 @@ fn route(model: &str, second: i64) -> Route {
 /// A request that is on its way in, or waits once this returns.
 async fn wait(gate: &Gate, model: &str) -> JoinHandle<Result<Pass>> {
     let (gate, ask) = (gate.clone(), ask(model));
-    let task = tokio::spawn(async move { gate.admit(&ask, &LIMITS).await });
+    let task = tokio::spawn(async move { gate.admit(&ask, &limits()).await });
     tokio::task::yield_now().await;
     task
 }
@@ -74,7 +76,7 @@ async fn those_that_wait_for_what_opens_go_in_the_order_they_came() {
     for (number, model) in ["a", "b", "*", "a", "b", "*"].into_iter().enumerate() {
         let (gate, order, ask) = (gate.clone(), order.clone(), ask(model));
         tokio::spawn(async move {
-            let pass = gate.admit(&ask, &LIMITS).await.expect("admitted");
+            let pass = gate.admit(&ask, &limits()).await.expect("admitted");
             order.lock().expect("not poisoned").push((
                 number,
                 pass.upstream().model.to_string(),
@@ -205,7 +207,7 @@ async fn a_cut_hits_those_under_way_and_no_later_ones() {
 async fn a_request_waits_only_so_long() {
     let gate = gate();
     gate.open(route("a", 1));
-    let limits = Limits { hold_timeout: Duration::from_secs(90), ..LIMITS };
+    let limits = Limits::new(8, Duration::from_secs(90));
     let error = gate.admit(&ask("b"), &limits).await.expect_err("it is refused");
     assert_eq!(
         (error.code(), error.to_string().as_str()),
@@ -219,9 +221,28 @@ async fn a_request_waits_only_so_long() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_request_that_waits_again_waits_no_longer_in_all() {
+    let (gate, limits) = (gate(), Arc::new(Limits::new(8, Duration::from_secs(90))));
+    for started in [1, 2] {
+        let again = tokio::spawn({
+            let (gate, limits) = (gate.clone(), limits.clone());
+            async move { gate.admit(&ask("a"), &limits).await }
+        });
+        tokio::time::sleep(Duration::from_secs(40)).await;
+        gate.open(route("a", started));
+        assert_eq!(admitted(again).await.held(), Duration::from_secs(40));
+        gate.close();
+    }
+    let began = tokio::time::Instant::now();
+    let error = gate.admit(&ask("a"), &limits).await.expect_err("it is refused");
+    assert_eq!(began.elapsed().as_secs(), 10);
+    assert_eq!(error.to_string(), "the request has waited 90 s for `a`");
+}
+
+#[tokio::test(start_paused = true)]
 async fn only_so_many_wait() {
     let gate = gate();
-    let limits = Limits { queue: 2, ..LIMITS };
+    let limits = Limits::new(2, Duration::from_mins(15));
     let waiting = [wait(&gate, "a").await, wait(&gate, "b").await];
     let error = gate.admit(&ask("a"), &limits).await.expect_err("it is refused").body();
     assert_eq!(
@@ -230,7 +251,7 @@ async fn only_so_many_wait() {
     );
     assert!(error.hint.expect("a hint").contains("`queue`"));
     gate.open(route("a", 1));
-    let _going = gate.admit(&ask("a"), &Limits { queue: 0, ..LIMITS }).await.expect("it does not wait");
+    let _going = gate.admit(&ask("a"), &Limits::new(0, Duration::from_mins(15))).await.expect("it does not wait");
     for task in waiting {
         task.abort();
     }
@@ -243,8 +264,8 @@ async fn nobody_waits_once_nobody_switches_any_more() {
     gate.open(route("a", 1));
     gate.end(&shutting_down());
     assert_eq!(waiting.await.expect("no panic").expect_err("refused").code(), Code::ShuttingDown);
-    assert_eq!(gate.admit(&ask("b"), &LIMITS).await.expect_err("refused").code(), Code::ShuttingDown);
-    assert!(gate.admit(&ask("a"), &LIMITS).await.is_ok(), "what is loaded goes on");
+    assert_eq!(gate.admit(&ask("b"), &limits()).await.expect_err("refused").code(), Code::ShuttingDown);
+    assert!(gate.admit(&ask("a"), &limits()).await.is_ok(), "what is loaded goes on");
 }
 
 #[tokio::test(start_paused = true)]
@@ -291,9 +312,10 @@ async fn no_pass_exists_between_drained_and_open() {
         async move {
             let ask = ask(["a", "b", "*"][number % 3]);
             for turn in number.. {
+                let limits = limits();
                 let admitted = tokio::select! {
                     biased;
-                    admitted = gate.admit(&ask, &LIMITS) => admitted,
+                    admitted = gate.admit(&ask, &limits) => admitted,
                     // Some lose patience.
                     () = tokio::task::yield_now(), if turn % 5 == 0 => continue,
                 };

@@ -15,7 +15,7 @@ use corral_testkit::fakes::{CountingClock, FakeEngine, Memory, Verb, ports};
 use jiff::Timestamp;
 use tokio_util::sync::CancellationToken;
 
-use super::world::{LIMITS, World, admitted, ask, out_of_memory, pass_time, read, refused, settle};
+use super::world::{World, admitted, ask, limits, out_of_memory, pass_time, read, refused, settle};
 use crate::traffic::Gate;
 
 const SECOND: Duration = Duration::from_secs(1);
@@ -315,7 +315,7 @@ async fn those_that_wait_are_told_when_it_ends() {
         }
         world.scheduler.await.expect("it ends");
         assert_eq!(refused(waits).await.code(), Code::ShuttingDown);
-        let late = world.gate.admit(&ask("c"), &LIMITS).await.expect_err("refused");
+        let late = world.gate.admit(&ask("c"), &limits()).await.expect_err("refused");
         assert_eq!((late.code(), world.gate.counts()), (Code::ShuttingDown, (0, 0)));
         assert!(world.gate.try_admit(&ask("a")).is_some(), "what is left running goes on");
     }

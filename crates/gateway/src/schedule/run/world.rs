@@ -15,7 +15,9 @@ use tokio_util::sync::CancellationToken;
 
 use crate::traffic::{Ask, Gate, Limits, Pass};
 
-pub(super) const LIMITS: Limits = Limits { queue: 512, hold_timeout: Duration::from_mins(15) };
+pub(super) fn limits() -> Limits {
+    Limits::new(512, Duration::from_mins(15))
+}
 
 /// Three models, one of which is unloaded when nobody uses it.
 const MODELS: &str = "[models.a]\nfile = \"a.gguf\"\n[models.b]\nfile = \"b.gguf\"\n[models.c]\nfile = \"c.gguf\"\n\
@@ -37,7 +39,7 @@ type Answered = Arc<Mutex<Vec<String>>>;
 fn request(gate: &Gate, answered: &Answered, label: &str, text: &str) {
     let (gate, ask, label, answered) = (gate.clone(), ask(text), label.to_owned(), answered.clone());
     tokio::spawn(async move {
-        let by = match gate.admit(&ask, &LIMITS).await {
+        let by = match gate.admit(&ask, &limits()).await {
             Ok(pass) => pass.upstream().model.to_string(),
             Err(error) => error.code().as_str(),
         };
@@ -100,7 +102,7 @@ impl World {
     /// Asks, and keeps the pass until the answer is taken.
     pub(super) fn asks(&self, text: &str) -> JoinHandle<Result<Pass>> {
         let (gate, ask) = (self.gate.clone(), ask(text));
-        tokio::spawn(async move { gate.admit(&ask, &LIMITS).await })
+        tokio::spawn(async move { gate.admit(&ask, &limits()).await })
     }
 
     /// A whole request, which ends as soon as it was admitted. It is noted which model answered it, or why none did.

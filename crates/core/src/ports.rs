@@ -204,7 +204,7 @@ pub trait Traffic: Send + Sync {
     /// From now on requests wait; those under way go on.
     fn close(&self);
 
-    /// Returns once no request is under way.
+    /// Returns once no request is under way at the server that was opened last.
     async fn drained(&self);
 
     /// Ends the requests under way, each with this error in its client's own protocol.

@@ -129,6 +129,9 @@ pub enum UsageBy {
 pub struct UsageRow {
     /// The model, the session, or the day as `2026-11-21`; empty for requests that had none.
     pub key: String,
+    /// What people know the session by, where it has a label.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub label: Option<String>,
     /// Number of requests.
     pub requests: u64,
     /// Tokens of prompts, those out of the cache included.

@@ -100,6 +100,7 @@ fn what_is_recorded_is_written_soon() {
     let rows = by_model(&bench.store);
     let row = |key: &str, tokens_in| UsageRow {
         key: key.to_owned(),
+        label: None,
         requests: 1,
         tokens_in,
         tokens_out: 1,

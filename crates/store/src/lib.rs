@@ -27,7 +27,8 @@ pub struct Store {
 }
 
 impl Store {
-    /// Opens the file, readable by this user only, and brings its schema up to date.
+    /// Opens the file, readable by this user only, and brings its schema up to date. Whoever opens it is the only one
+    /// that serves sessions: those that the file holds as open are not any more.
     pub fn open(path: &Path) -> Result<Self> {
         let failed = |source: rusqlite::Error| {
             Error::new(Code::Io, format!("cannot use {}", path.display()))
@@ -41,7 +42,9 @@ impl Store {
             return Err(Error::new(Code::Io, format!("{} was made by a newer Corral", path.display()))
                 .hint("start that version again, or move the file away; Corral makes a new one"));
         }
-        Ok(Self { path: path.to_owned(), connection: Mutex::new(connection) })
+        let store = Self { path: path.to_owned(), connection: Mutex::new(connection) };
+        store.end_sessions();
+        Ok(store)
     }
 
     fn connection(&self) -> MutexGuard<'_, Connection> {

@@ -42,6 +42,22 @@ impl Store {
         }
     }
 
+    /// Ends the sessions of a Corral that has ended itself: with their last request, for nobody knows of later.
+    pub(crate) fn end_sessions(&self) {
+        self.write("the end of earlier sessions", |connection| {
+            connection.execute(
+                "UPDATE sessions SET ended_ms = coalesce(
+                     (SELECT at_ms FROM requests
+                      WHERE at_ms >= started_ms AND session = (SELECT names.id FROM names WHERE name = sessions.id)
+                      ORDER BY at_ms DESC LIMIT 1),
+                     started_ms)
+                 WHERE ended_ms IS NULL",
+                [],
+            )?;
+            Ok(())
+        });
+    }
+
     fn state(&self, key: &str) -> Option<ModelId> {
         let connection = self.connection();
         let value = connection

@@ -210,3 +210,24 @@ fn sessions_begin_and_end() {
     });
     assert_eq!(row.unwrap(), ("s".to_owned(), "~/x".to_owned(), 5, 9));
 }
+
+#[test]
+fn sessions_that_were_open_when_corral_ended_have_ended_with_their_last_request() {
+    let (_folder, path, store) = store();
+    let open = |id: &str| SessionView { id: SessionId::new(id).unwrap(), label: None, started_at: at(5_000) };
+    for id in ["s", "idle"] {
+        store.session(&open(id), None);
+    }
+    store.session(&open("ended"), None);
+    store.session(&open("ended"), Some(at(6_000)));
+    let request = |at| crate::ledger::tests::request(at, "b", 1);
+    crate::batch::Writer::new(path.clone()).write(&[request(7_000), request(9_000), request(8_000)]).unwrap();
+    drop(store);
+    drop(Store::open(&path).unwrap());
+    let connection = Connection::open(path).unwrap();
+    let mut statement = connection.prepare("SELECT id, ended_ms FROM sessions ORDER BY id").unwrap();
+    let rows = statement.query_map([], |row| Ok((row.get::<_, String>(0)?, row.get::<_, Option<i64>>(1)?))).unwrap();
+    let ends: Vec<_> = rows.map(Result::unwrap).collect();
+    let expected = [("ended", 6_000), ("idle", 5_000), ("s", 9_000)].map(|(id, at)| (id.to_owned(), Some(at)));
+    assert_eq!(ends, expected);
+}

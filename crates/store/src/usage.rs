@@ -10,7 +10,7 @@ use corral_core::{Code, Error, Result};
 use jiff::Timestamp;
 use jiff::civil::Date;
 use jiff::tz::TimeZone;
-use rusqlite::{Connection, Row, Statement, params};
+use rusqlite::{Connection, OptionalExtension, Row, Statement, params};
 
 use crate::Store;
 use crate::batch::{BUCKET_MS, Sums};
@@ -33,7 +33,7 @@ impl UsageSource for Store {
             let moment = reader.transaction()?;
             match by {
                 UsageBy::Model => named(&moment, "usage_by_model", "model", &span),
-                UsageBy::Session => named(&moment, "usage_by_session", "session", &span),
+                UsageBy::Session => labelled(&moment, named(&moment, "usage_by_session", "session", &span)?),
                 UsageBy::Day => by_day(&moment, &span, zone),
             }
         };
@@ -118,6 +118,15 @@ fn named(reader: &Connection, table: &str, column: &str, span: &Span) -> rusqlit
     Ok(usage)
 }
 
+/// The rows of sessions with their labels.
+fn labelled(reader: &Connection, mut sessions: Vec<UsageRow>) -> rusqlite::Result<Vec<UsageRow>> {
+    let mut label = reader.prepare("SELECT label FROM sessions WHERE id = ?1")?;
+    for row in &mut sessions {
+        row.label = label.query_row([&row.key], |found| found.get(0)).optional()?.flatten();
+    }
+    Ok(sessions)
+}
+
 fn by_day(reader: &Connection, span: &Span, zone: &TimeZone) -> rusqlite::Result<Vec<UsageRow>> {
     let mut quarters = HashMap::new();
     let buckets = format!("SELECT bucket, {SUMS} FROM usage_by_model WHERE bucket >= ?1 AND bucket < ?2");
@@ -142,6 +151,7 @@ fn row(key: String, sums: Sums) -> UsageRow {
     let count = |number: i64| u64::try_from(number).unwrap_or(0);
     UsageRow {
         key,
+        label: None,
         requests: count(sums.requests),
         tokens_in: count(sums.tokens_in),
         tokens_out: count(sums.tokens_out),

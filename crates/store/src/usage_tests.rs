@@ -1,6 +1,8 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
+use corral_core::ports::Journal;
+use corral_core::snapshot::SessionView;
 use corral_core::usage::{InferenceRoute, RequestEnd, RequestRecord, Tokens};
 use corral_core::{ModelId, SessionId};
 use jiff::tz::Offset;
@@ -70,6 +72,7 @@ fn expected(
 fn rows(sums: BTreeMap<String, [u64; 5]>) -> Vec<UsageRow> {
     let row = |(key, [requests, tokens_in, tokens_out, tokens_cached, micros]): (String, [u64; 5])| UsageRow {
         key,
+        label: None,
         requests,
         tokens_in,
         tokens_out,
@@ -121,6 +124,27 @@ proptest! {
             prop_assert_eq!(found, rows(sums));
         }
     }
+}
+
+#[test]
+fn a_session_is_shown_with_its_label() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("corral.sqlite3");
+    let store = Store::open(&path).unwrap();
+    let record = |session: Option<&str>, input| RequestRecord {
+        session: session.map(|id| SessionId::new(id).unwrap()),
+        ..crate::ledger::tests::request(HOUR, "named", input)
+    };
+    Writer::new(path).write(&[record(Some("named"), 30), record(Some("plain"), 20), record(None, 10)]).unwrap();
+    for (id, label) in [("named", Some("~/x")), ("plain", None), ("elsewhere", Some("~/y"))] {
+        let id = SessionId::new(id).unwrap();
+        store.session(&SessionView { id, label: label.map(str::to_owned), started_at: time(0) }, None);
+    }
+    let rows = store.usage(UsageBy::Session, None, None, &TimeZone::UTC).unwrap();
+    let labels: Vec<_> = rows.iter().map(|row| (row.key.as_str(), row.label.as_deref())).collect();
+    assert_eq!(labels, [("named", Some("~/x")), ("plain", None), ("", None)]);
+    let models = store.usage(UsageBy::Model, None, None, &TimeZone::UTC).unwrap();
+    assert!(models.iter().all(|row| row.label.is_none()), "a model of a session's name has no label");
 }
 
 #[test]

@@ -13,7 +13,15 @@ use serde_json::{Value, json};
 use crate::bench::Bench;
 
 fn row(key: &str) -> UsageRow {
-    UsageRow { key: key.to_owned(), requests: 3, tokens_in: 1000, tokens_out: 50, tokens_cached: 900, seconds: 12.5 }
+    UsageRow {
+        key: key.to_owned(),
+        label: None,
+        requests: 3,
+        tokens_in: 1000,
+        tokens_out: 50,
+        tokens_cached: 900,
+        seconds: 12.5,
+    }
 }
 
 #[tokio::test]

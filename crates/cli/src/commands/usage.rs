@@ -58,24 +58,28 @@ fn render(rows: &[UsageRow], args: &UsageArgs, paint: Paint) -> String {
         By::Day => ("DAY", "-"),
     };
     let head = |text: &str| Cell::new(text).style(DIM);
-    let mut lines = vec![vec![
-        head(heading),
+    let labels = rows.iter().any(|row| row.label.is_some());
+    let label = |text: Option<&str>| labels.then(|| Cell::new(text.unwrap_or_default()));
+    let mut first = vec![head(heading)];
+    first.extend(label(Some("LABEL")).map(|cell| cell.style(DIM)));
+    first.extend([
         head("REQUESTS").right(),
         head("IN").right(),
         head("CACHED").right(),
         head("").right(),
         head("OUT").right(),
         head("TIME").right(),
-    ]];
+    ]);
+    let mut lines = vec![first];
     lines.extend(rows.iter().map(|row| {
         let key = if row.key.is_empty() { Cell::new(none).style(DIM) } else { Cell::new(&row.key) };
-        line(key, row, Style::new())
+        line(key, label(row.label.as_deref()), row, Style::new())
     }));
-    lines.push(line(Cell::new("total").style(BOLD), &total(rows), BOLD));
+    lines.push(line(Cell::new("total").style(BOLD), label(None), &total(rows), BOLD));
     table(&lines, paint)
 }
 
-fn line(key: Cell, row: &UsageRow, style: Style) -> Vec<Cell> {
+fn line(key: Cell, label: Option<Cell>, row: &UsageRow, style: Style) -> Vec<Cell> {
     let numbers = [
         text::grouped(row.requests),
         text::grouped(row.tokens_in),
@@ -84,13 +88,15 @@ fn line(key: Cell, row: &UsageRow, style: Style) -> Vec<Cell> {
         text::grouped(row.tokens_out),
         text::duration(row.seconds),
     ];
-    std::iter::once(key).chain(numbers.into_iter().map(|number| Cell::new(number).right().style(style))).collect()
+    let numbers = numbers.into_iter().map(|number| Cell::new(number).right().style(style));
+    std::iter::once(key).chain(label).chain(numbers).collect()
 }
 
 fn total(rows: &[UsageRow]) -> UsageRow {
     let sum = |number: fn(&UsageRow) -> u64| rows.iter().map(number).fold(0, u64::saturating_add);
     UsageRow {
         key: String::new(),
+        label: None,
         requests: sum(|row| row.requests),
         tokens_in: sum(|row| row.tokens_in),
         tokens_out: sum(|row| row.tokens_out),
@@ -105,7 +111,7 @@ mod tests {
 
     fn row(key: &str, requests: u64, tokens: [u64; 3], seconds: f64) -> UsageRow {
         let [tokens_in, tokens_out, tokens_cached] = tokens;
-        UsageRow { key: key.to_owned(), requests, tokens_in, tokens_out, tokens_cached, seconds }
+        UsageRow { key: key.to_owned(), label: None, requests, tokens_in, tokens_out, tokens_cached, seconds }
     }
 
     fn args(by: By, since: Option<&str>) -> UsageArgs {
@@ -127,6 +133,22 @@ mod tests {
             "total         1,239  12,345,688  11,200,000  90%  98,769  2 h 5 min\n",
         );
         assert_eq!(render(&rows, &args(By::Model, None), Paint(false)), expected);
+    }
+
+    #[test]
+    fn a_session_is_shown_with_its_label() {
+        let mut rows = [row("0-1", 2, [10, 4, 0], 0.25), row("0-2", 1, [1, 1, 0], 1.0), row("", 3, [0, 0, 0], 0.0)];
+        let shown = |rows: &[UsageRow]| render(rows, &args(By::Session, None), Paint(false));
+        assert!(shown(&rows).starts_with("SESSION     REQUESTS  IN"), "{}", shown(&rows));
+        rows[0].label = Some("~/project".to_owned());
+        let expected = concat!(
+            "SESSION     LABEL      REQUESTS  IN  CACHED      OUT   TIME\n",
+            "0-1         ~/project         2  10       0  0%    4  0.2 s\n",
+            "0-2                           1   1       0  0%    1  1.0 s\n",
+            "no session                    3   0       0        0  0.0 s\n",
+            "total                         6  11       0  0%    5  1.2 s\n",
+        );
+        assert_eq!(shown(&rows), expected);
     }
 
     #[test]

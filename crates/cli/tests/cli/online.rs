@@ -254,6 +254,7 @@ fn usage_is_for_people_and_for_programs() {
 
     let row = |key: &str, tokens_in| UsageRow {
         key: key.to_owned(),
+        label: None,
         requests: 2,
         tokens_in,
         tokens_out: 30,

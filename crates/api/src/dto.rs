@@ -8,7 +8,7 @@ use corral_core::command::{OperationResult, SwitchPlan};
 use corral_core::history::PastOperation;
 use corral_core::snapshot::{OperationView, Phase, SessionView, Snapshot};
 use corral_core::usage::UsageRow;
-use corral_core::{ErrorBody, ModelId};
+use corral_core::{ErrorBody, ModelId, catalog};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
@@ -37,6 +37,32 @@ pub struct Status {
     /// The requests at the gateway; null where none serves.
     #[serde(default)]
     pub requests: Option<Requests>,
+    /// Whose requests may load a model, as the catalog in force says.
+    #[serde(default)]
+    pub auto_switch: AutoSwitch,
+}
+
+/// Whose requests may load a model.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum AutoSwitch {
+    /// Everybody's.
+    #[default]
+    Always,
+    /// Those of a session.
+    Sessions,
+    /// Nobody's.
+    Never,
+}
+
+impl From<catalog::AutoSwitch> for AutoSwitch {
+    fn from(policy: catalog::AutoSwitch) -> Self {
+        match policy {
+            catalog::AutoSwitch::Always => Self::Always,
+            catalog::AutoSwitch::Sessions => Self::Sessions,
+            catalog::AutoSwitch::Never => Self::Never,
+        }
+    }
 }
 
 /// Requests that are at the gateway.

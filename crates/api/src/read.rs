@@ -13,5 +13,9 @@ pub(crate) async fn healthz(State(shared): State<Shared>) -> Json<Health> {
 
 /// `GET /status`
 pub(crate) async fn status(State(shared): State<Shared>) -> Json<Status> {
-    Json(Status { snapshot: shared.controller.snapshot(), requests: shared.metrics.at_gateway() })
+    Json(Status {
+        snapshot: shared.controller.snapshot(),
+        requests: shared.metrics.at_gateway(),
+        auto_switch: shared.controller.catalog().gateway.auto_switch.into(),
+    })
 }

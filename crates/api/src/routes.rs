@@ -154,7 +154,7 @@ pub(crate) const ROUTES: &[Route] = &[
         sessions: true,
         answers: &[Answer {
             status: 200,
-            summary: "The present snapshot, and the requests at the gateway.",
+            summary: "The present snapshot, the requests at the gateway, and whose requests may load a model.",
             content: Content::Json(&[schema::<Status>]),
         }],
         handler: || get(read::status),

@@ -27,6 +27,17 @@ async fn healthz_and_status() {
 }
 
 #[tokio::test]
+async fn the_status_says_whose_requests_may_load_a_model() {
+    for (key, policy) in
+        [("", "always"), ("auto_switch = \"sessions\"", "sessions"), ("auto_switch = \"never\"", "never")]
+    {
+        let folder = tempfile::tempdir().expect("a folder");
+        let bench = Bench::with_catalog(&format!("{MODELS}\n[gateway]\n{key}\n"), folder).await;
+        assert_eq!(bench.get("/status").await.json()["auto_switch"], policy);
+    }
+}
+
+#[tokio::test]
 async fn models_say_what_they_do_and_what_is_wrong() {
     let bench = Bench::new().await;
     let list = async || serde_json::from_str::<ModelList>(&bench.get("/models").await.body).expect("models").models;

@@ -1,8 +1,9 @@
 //! `corral start`, `corral stop` and `corral switch`
 
+use std::io::{self, IsTerminal};
 use std::time::Duration;
 
-use corral_api::dto::{OperationAnswer, PlanAnswer, StartRequest, StopRequest, SwitchRequest};
+use corral_api::dto::{AutoSwitch, OperationAnswer, PlanAnswer, StartRequest, Status, StopRequest, SwitchRequest};
 use corral_core::command::{OperationResult, SwitchPlan};
 use corral_core::snapshot::{OperationKind, OperationView};
 use corral_daemon::Environment;
@@ -12,7 +13,7 @@ use super::Outcome;
 use crate::args::{StartArgs, StopArgs, SwitchArgs, WaitArgs};
 use crate::client::{Client, Patience};
 use crate::exit;
-use crate::output::{Output, Paint};
+use crate::output::{Output, Paint, remark};
 use crate::progress::Shown;
 use crate::table::{Cell, table};
 use crate::text;
@@ -56,10 +57,30 @@ fn operate(
     if out.json {
         out.raw(&body)?;
     } else {
-        let answer: OperationAnswer = client.parse(&body)?;
-        out.line(&answer.result.map_or_else(|| begun(&answer.operation), |result| ended(&result)))?;
+        let OperationAnswer { operation, result } = client.parse(&body)?;
+        out.line(&result.as_ref().map_or_else(|| begun(&operation), ended))?;
+        // Silent where nobody watches, like progress.
+        if let Some(result) = result.filter(|result| result.to.is_none() && io::stderr().is_terminal()) {
+            out.flush()?;
+            // It is done: what cannot be told now is no failure.
+            let status = client.get("/status").and_then(|body| client.parse::<Status>(&body));
+            if let Some(note) = status.ok().and_then(|status| again(&result, status.auto_switch)) {
+                remark(&note);
+            }
+        }
     }
     Ok(exit::DONE)
+}
+
+/// What loads a model again after a stop.
+fn again(result: &OperationResult, policy: AutoSwitch) -> Option<String> {
+    let whose = match policy {
+        AutoSwitch::Always => "the next request",
+        AutoSwitch::Sessions => "the next request of a session",
+        AutoSwitch::Never => return None,
+    };
+    let stopped = result.to.is_none();
+    stopped.then(|| format!("{whose} loads a model again; `auto_switch = \"never\"` in models.toml keeps it stopped"))
 }
 
 fn plan(request: &SwitchRequest, env: &Environment, out: &mut Output) -> Outcome {
@@ -136,6 +157,20 @@ mod tests {
         assert_eq!(ended(&result(None, Some("b"))), "b is ready after 1.2 s");
         assert_eq!(ended(&result(Some("a"), None)), "a stopped after 1.2 s");
         assert_eq!(ended(&result(None, None)), "nothing was loaded");
+    }
+
+    #[test]
+    fn what_a_stop_does_not_keep_from_loading_is_said() {
+        let stopped = result(Some("a"), None);
+        let kept = "; `auto_switch = \"never\"` in models.toml keeps it stopped";
+        let note = |policy| again(&stopped, policy);
+        assert_eq!(note(AutoSwitch::Always), Some(format!("the next request loads a model again{kept}")));
+        assert_eq!(
+            note(AutoSwitch::Sessions),
+            Some(format!("the next request of a session loads a model again{kept}"))
+        );
+        assert_eq!(note(AutoSwitch::Never), None);
+        assert_eq!(again(&result(Some("a"), Some("b")), AutoSwitch::Always), None);
     }
 
     #[test]

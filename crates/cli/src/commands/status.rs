@@ -23,7 +23,7 @@ pub(crate) fn status(env: &Environment, out: &mut Output) -> Outcome {
     if out.json {
         out.raw(&body)?;
     } else {
-        let Status { snapshot, requests } = client.parse(&body)?;
+        let Status { snapshot, requests, .. } = client.parse(&body)?;
         out.text(&render(&snapshot, requests, Timestamp::now(), &TimeZone::system(), out.paint))?;
     }
     Ok(exit::DONE)

@@ -141,7 +141,7 @@ impl<'de> Visitor<'de> for Body {
         let mut peek = Peek::default();
         let mut limits = [None; 3];
         let mut seen = 0_u16;
-        while let Some(key) = map.next_key_seed(KeySeed)? {
+        while let Some(key) = map.next_key::<Key>()? {
             let read_here = match key {
                 Key::Other => false,
                 Key::Messages | Key::Prompt | Key::Input => key.name() == required(route),
@@ -214,7 +214,8 @@ fn claude_session(metadata: &RawValue) -> Option<SessionId> {
 }
 
 /// The keys that are read.
-#[derive(Clone, Copy)]
+#[derive(Clone, Copy, Deserialize)]
+#[serde(field_identifier, rename_all = "snake_case")]
 enum Key {
     Model,
     Stream,
@@ -229,6 +230,7 @@ enum Key {
     Messages,
     Prompt,
     Input,
+    #[serde(other)]
     Other,
 }
 
@@ -249,42 +251,6 @@ impl Key {
             Self::Input => "input",
             Self::Other => "",
         }
-    }
-}
-
-struct KeySeed;
-
-impl<'de> DeserializeSeed<'de> for KeySeed {
-    type Value = Key;
-
-    fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<Key, D::Error> {
-        deserializer.deserialize_identifier(self)
-    }
-}
-
-impl Visitor<'_> for KeySeed {
-    type Value = Key;
-
-    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("a key")
-    }
-
-    fn visit_str<E>(self, key: &str) -> Result<Key, E> {
-        Ok(match key {
-            "model" => Key::Model,
-            "stream" => Key::Stream,
-            "max_tokens" => Key::MaxTokens,
-            "max_completion_tokens" => Key::MaxCompletionTokens,
-            "max_output_tokens" => Key::MaxOutputTokens,
-            "metadata" => Key::Metadata,
-            "system" => Key::System,
-            "instructions" => Key::Instructions,
-            "tools" => Key::Tools,
-            "messages" => Key::Messages,
-            "prompt" => Key::Prompt,
-            "input" => Key::Input,
-            _ => Key::Other,
-        })
     }
 }
 

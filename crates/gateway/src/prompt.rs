@@ -4,6 +4,7 @@ use std::fmt;
 use std::hash::{DefaultHasher, Hasher};
 
 use memchr::memmem;
+use serde::Deserialize;
 use serde::de::{DeserializeSeed, Deserializer, Error as _, IgnoredAny, MapAccess, SeqAccess, Unexpected, Visitor};
 use serde_json::value::RawValue;
 
@@ -267,7 +268,7 @@ impl<'de> Visitor<'de> for Scalars<'_> {
     }
 
     fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<(), A::Error> {
-        while let Some(key) = map.next_key_seed(KeySeed)? {
+        while let Some(key) = map.next_key::<Key>()? {
             let place = match (self.place, key) {
                 (_, Key::Passing) => {
                     map.next_value::<IgnoredAny>()?;
@@ -283,37 +284,15 @@ impl<'de> Visitor<'de> for Scalars<'_> {
     }
 }
 
+#[derive(Deserialize)]
+#[serde(field_identifier, rename_all = "snake_case")]
 enum Key {
     /// What a model does not read, and what clients change from request to request.
+    #[serde(rename = "cache_control", alias = "type")]
     Passing,
     Role,
+    #[serde(other)]
     Other,
-}
-
-struct KeySeed;
-
-impl<'de> DeserializeSeed<'de> for KeySeed {
-    type Value = Key;
-
-    fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<Key, D::Error> {
-        deserializer.deserialize_identifier(self)
-    }
-}
-
-impl Visitor<'_> for KeySeed {
-    type Value = Key;
-
-    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("a key")
-    }
-
-    fn visit_str<E>(self, key: &str) -> Result<Key, E> {
-        Ok(match key {
-            "cache_control" | "type" => Key::Passing,
-            "role" => Key::Role,
-            _ => Key::Other,
-        })
-    }
 }
 
 /// The hash of a JSON text less its `cache_control` entries, which clients move from tool to tool.

@@ -1,8 +1,6 @@
 //! What to do next, and what the results of it mean.
 
-use std::time::Duration;
-
-use super::{Attempt, Effect, Held, Lifecycle, Live, Operation, Stage, Target, restart};
+use super::{Attempt, Effect, Held, Lifecycle, Live, Stage, Target, restart};
 use crate::error::{Code, Error, Result};
 use crate::id::OperationId;
 use crate::ports::{Endpoint, Instance};
@@ -365,21 +363,5 @@ impl Lifecycle {
     /// The live instance is no more; what is left of it goes.
     pub(super) fn drop_live(&mut self, effects: &mut Vec<Effect>) {
         effects.extend(self.live.take().map(|live| Effect::Discard(live.held.instance)));
-    }
-}
-
-impl Operation {
-    /// Does nothing for a while.
-    pub(super) fn pause(&mut self, pause: Duration, effects: &mut Vec<Effect>) {
-        self.paused = true;
-        self.step(Step::Pause);
-        effects.push(Effect::Pause(self.view.id, pause));
-    }
-
-    fn step(&mut self, step: Step) {
-        if self.view.step != step {
-            self.view.step = step;
-            self.view.progress = None;
-        }
     }
 }

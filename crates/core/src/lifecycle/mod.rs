@@ -8,20 +8,19 @@
 
 mod advance;
 mod event;
+mod operation;
 mod recover;
 pub mod restart;
 #[cfg(test)]
 mod tests;
 
-use std::collections::VecDeque;
-use std::sync::Arc;
 use std::time::Duration;
 
 pub use self::event::{Effect, Event, Request, Restart};
 
+use self::operation::{Operation, Target};
 use crate::error::{Code, Error, Result};
-use crate::id::{ConfigHash, ModelId, OperationId};
-use crate::launch::LaunchSpec;
+use crate::id::{ModelId, OperationId};
 use crate::ports::{Endpoint, Instance};
 use crate::snapshot::{OperationKind, OperationView, Phase, Step};
 
@@ -89,79 +88,6 @@ impl Live {
         if let Stage::Draining(endpoint) | Stage::Saving(endpoint) = &self.stage {
             effects.push(Effect::CancelAttempt(self.attempt));
             self.stage = Stage::Ready(endpoint.clone());
-        }
-    }
-}
-
-/// What an operation wants to be true.
-#[derive(Debug, Clone, PartialEq)]
-enum Target {
-    /// No model.
-    Nothing,
-    /// This model, as configured here.
-    Model(Arc<LaunchSpec>, ConfigHash),
-    /// The instance that was found running, as it is; where it does not come up, the wanted model afresh.
-    Adopted { model: ModelId, hash: ConfigHash, otherwise: Option<Arc<LaunchSpec>> },
-}
-
-impl Target {
-    fn of(spec: Arc<LaunchSpec>) -> Self {
-        let hash = spec.hash();
-        Self::Model(spec, hash)
-    }
-
-    fn model(&self) -> Option<&ModelId> {
-        match self {
-            Self::Nothing => None,
-            Self::Model(spec, _) => Some(&spec.model),
-            Self::Adopted { model, .. } => Some(model),
-        }
-    }
-
-    fn is_met_by(&self, instance: &Instance) -> bool {
-        match self {
-            Self::Nothing => false,
-            Self::Model(spec, hash) => instance.model == spec.model && instance.config_hash == *hash,
-            Self::Adopted { model, hash, .. } => instance.model == *model && instance.config_hash == *hash,
-        }
-    }
-}
-
-/// The operation in progress.
-#[derive(Debug, Clone)]
-struct Operation {
-    view: OperationView,
-    /// Later requests for the very same thing; they end with this one.
-    joined: Vec<OperationView>,
-    target: Target,
-    force: bool,
-    /// The new instance, created and not started.
-    staged: Option<Instance>,
-    /// Why it failed; it goes on until the old model serves again.
-    failure: Option<Error>,
-    /// Something failed because the engine was out of reach.
-    engine_gone: bool,
-    /// What became of the old model while this went on, for people.
-    meanwhile: Option<String>,
-    /// How long to wait before each further try; only a restart has any.
-    pauses: VecDeque<Duration>,
-    /// It waits for the end of a pause.
-    paused: bool,
-}
-
-impl Operation {
-    fn new(view: OperationView, target: Target, force: bool) -> Self {
-        Self {
-            view,
-            joined: Vec::new(),
-            target,
-            force,
-            staged: None,
-            failure: None,
-            engine_gone: false,
-            meanwhile: None,
-            pauses: VecDeque::new(),
-            paused: false,
         }
     }
 }

@@ -11,7 +11,7 @@ use uuid::Uuid;
 
 use super::super::*;
 use crate::id::{InstanceId, Secret};
-use crate::launch::{Gpu, Runtime, Sampling};
+use crate::launch::{Gpu, LaunchSpec, Runtime, Sampling};
 use crate::ports::{InstanceState, Owned};
 
 pub(super) fn spec(model: &str) -> Arc<LaunchSpec> {

@@ -12,12 +12,12 @@ use std::thread::available_parallelism;
 
 use corral_core::ports::Traffic;
 use tokio::net::TcpStream;
-use tokio::sync::{OwnedSemaphorePermit, mpsc, oneshot};
+use tokio::sync::{OwnedSemaphorePermit, mpsc, oneshot, watch};
 use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
-use self::connection::connection;
+use self::connection::{Word, connection};
 use crate::server::{GRACE, LAST_WORDS};
 use crate::service::{Service, Shared};
 use crate::traffic::shutting_down;
@@ -76,10 +76,11 @@ impl Workers {
 
 async fn work(service: Arc<Service>, mut connections: mpsc::UnboundedReceiver<Accepted>, shutdown: CancellationToken) {
     let tasks = TaskTracker::new();
-    let cut = CancellationToken::new();
+    let words = watch::Sender::new(Word::default());
+    let telling = tokio::spawn(tell(words.clone(), service.shared.gate.cuts(), shutdown));
     while let Some((stream, slot)) = connections.recv().await {
         let Ok(stream) = TcpStream::from_std(stream) else { continue };
-        let connection = connection(stream, service.clone(), shutdown.clone(), cut.clone());
+        let connection = connection(stream, service.clone(), words.subscribe());
         tasks.spawn(async move {
             connection.await;
             drop(slot);
@@ -90,7 +91,23 @@ async fn work(service: Arc<Service>, mut connections: mpsc::UnboundedReceiver<Ac
         // Those of a model that goes on running are told why they end.
         service.shared.gate.cut(&shutting_down());
         let _ = timeout(LAST_WORDS, tasks.wait()).await;
-        cut.cancel();
+        words.send_modify(|word| word.ended = true);
         tasks.wait().await;
+    }
+    telling.abort();
+}
+
+/// Passes on to the connections of a thread what all of them have to hear.
+async fn tell(words: watch::Sender<Word>, mut cuts: watch::Receiver<()>, shutdown: CancellationToken) {
+    let mut closing = false;
+    loop {
+        tokio::select! {
+            () = shutdown.cancelled(), if !closing => {
+                closing = true;
+                words.send_modify(|word| word.closing = true);
+            }
+            Ok(()) = cuts.changed() => words.send_modify(|_| {}),
+            else => return,
+        }
     }
 }

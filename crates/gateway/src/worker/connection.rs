@@ -15,8 +15,8 @@ use hyper::service::service_fn;
 use hyper_util::rt::TokioIo;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
+use tokio::sync::watch;
 use tokio::time::{Instant, sleep_until};
-use tokio_util::sync::CancellationToken;
 
 use crate::body::{Answer, BrokenOff};
 use crate::head::Watched;
@@ -30,16 +30,20 @@ const MAX_BUFFER: usize = 2 << 20;
 /// be gone, so that llama-server is free by then.
 const AFTER_CUT: Duration = Duration::from_millis(1500);
 
-/// Serves a client until it goes, until `shutdown` and the end of its answer, or until `end`.
-pub(super) async fn connection(
-    stream: TcpStream,
-    service: Arc<Service>,
-    shutdown: CancellationToken,
-    end: CancellationToken,
-) {
+/// What all connections of a thread are told. One thing to listen to costs each step of each request less than several.
+#[derive(Debug, Clone, Copy, Default)]
+pub(super) struct Word {
+    /// Answers under way are the last ones.
+    pub(super) closing: bool,
+    /// It is over.
+    pub(super) ended: bool,
+}
+
+/// Serves a client until it goes, until the word that its answer is the last one, or that it is over. Each word makes it
+/// look whether its answer was cut.
+pub(super) async fn connection(stream: TcpStream, service: Arc<Service>, mut words: watch::Receiver<Word>) {
     // Tokens are small and should not wait for each other.
     let _ = stream.set_nodelay(true);
-    let mut cuts = service.shared.gate.cuts();
     let newest = Arc::new(Newest::default());
     let (stream, framings) = Watched::new(stream);
     let stream = Outgoing { stream, newest: newest.clone() };
@@ -61,6 +65,8 @@ pub(super) async fn connection(
     let mut closing = false;
     // The number of an answer that was cut, and when its time is over.
     let mut cut: Option<(u64, Instant)> = None;
+    // What was said before it came is news to it as well.
+    words.mark_changed();
     loop {
         tokio::select! {
             biased;
@@ -70,12 +76,15 @@ pub(super) async fn connection(
                 }
                 return;
             }
-            () = shutdown.cancelled(), if !closing => {
-                closing = true;
-                connection.as_mut().graceful_shutdown();
+            said = words.changed() => {
+                let word = *words.borrow_and_update();
+                if word.ended || said.is_err() {
+                    return;
+                }
+                if word.closing && !std::mem::replace(&mut closing, true) {
+                    connection.as_mut().graceful_shutdown();
+                }
             }
-            () = end.cancelled() => return,
-            Ok(()) = cuts.changed() => {}
             number = due(cut) => {
                 if newest.is_stuck(number) {
                     tracing::debug!("a client did not read to the end of an answer that was cut: it is left");

@@ -3,46 +3,19 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use async_trait::async_trait;
 use corral_core::catalog::Catalog;
-use corral_core::ports::Clock;
-use corral_core::{Code, OperationId, Result, Secret, command};
+use corral_core::{Code, command};
 use corral_testkit::fakes::CountingClock;
-use jiff::Timestamp;
 use tokio::time::timeout;
 
 use crate::bed::{Bed, Server};
 use crate::stalled::stalled;
 
-/// A clock that breaks down whoever asks it how long the program runs.
-struct Broken(CountingClock);
-
-#[async_trait]
-impl Clock for Broken {
-    fn now(&self) -> Timestamp {
-        self.0.now()
-    }
-
-    async fn sleep(&self, duration: Duration) {
-        self.0.sleep(duration).await;
-    }
-
-    fn uptime(&self) -> Duration {
-        panic!("this clock is broken")
-    }
-
-    fn operation_id(&self) -> OperationId {
-        self.0.operation_id()
-    }
-
-    fn secret(&self) -> Result<Secret> {
-        self.0.secret()
-    }
-}
-
 #[tokio::test]
 async fn without_its_scheduler_it_ends_with_an_error() {
-    let bed = Bed::with_clock(Arc::new(Broken(CountingClock::default()))).await;
+    let clock = Arc::new(CountingClock::default());
+    clock.break_down();
+    let bed = Bed::with_clock(clock).await;
     let mut client = bed.post("/v1/chat/completions", r#"{"model":"a","messages":[]}"#).await;
     corral_testkit::eventually(Duration::from_secs(10), || async { bed.gate.counts() == (0, 1) }).await;
     // The scheduler waits for the controller before it looks at the clock.

@@ -1,18 +1,14 @@
 //! What failed, what ended by itself, what nobody uses, and the end of it all.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicIsize, AtomicUsize, Ordering};
 use std::time::Duration;
 
-use async_trait::async_trait;
 use corral_core::catalog::Catalog;
 use corral_core::controller::{Controller, ControllerConfig};
 use corral_core::lifecycle::restart::WINDOW;
-use corral_core::ports::Clock;
 use corral_core::snapshot::{OperationKind, Phase, Step};
-use corral_core::{Code, Error, OperationId, Result, Secret};
+use corral_core::{Code, Error};
 use corral_testkit::fakes::{CountingClock, FakeEngine, Memory, Verb, ports};
-use jiff::Timestamp;
 use tokio_util::sync::CancellationToken;
 
 use super::world::{World, admitted, ask, limits, out_of_memory, pass_time, read, refused, settle};
@@ -321,79 +317,36 @@ async fn those_that_wait_are_told_when_it_ends() {
     }
 }
 
-/// Counts who sleeps, and how often somebody has begun to.
-struct Sleepers {
-    clock: CountingClock,
-    asleep: AtomicIsize,
-    begun: AtomicUsize,
-}
-
-struct Asleep<'a>(&'a AtomicIsize);
-
-impl Drop for Asleep<'_> {
-    fn drop(&mut self) {
-        self.0.fetch_sub(1, Ordering::SeqCst);
-    }
-}
-
-#[async_trait]
-impl Clock for Sleepers {
-    fn now(&self) -> Timestamp {
-        self.clock.now()
-    }
-
-    async fn sleep(&self, duration: Duration) {
-        self.begun.fetch_add(1, Ordering::SeqCst);
-        self.asleep.fetch_add(1, Ordering::SeqCst);
-        let _asleep = Asleep(&self.asleep);
-        self.clock.sleep(duration).await;
-    }
-
-    fn uptime(&self) -> Duration {
-        self.clock.uptime()
-    }
-
-    fn operation_id(&self) -> OperationId {
-        self.clock.operation_id()
-    }
-
-    fn secret(&self) -> Result<Secret> {
-        self.clock.secret()
-    }
-}
-
 #[tokio::test(start_paused = true)]
 async fn there_is_one_timer_where_something_is_due_and_none_elsewhere() {
-    let sleepers =
-        Arc::new(Sleepers { clock: CountingClock::default(), asleep: AtomicIsize::new(0), begun: AtomicUsize::new(0) });
-    let gate = Gate::new(sleepers.clone());
+    let clock = Arc::new(CountingClock::default());
+    let gate = Gate::new(clock.clone());
     let mut ports = ports(&Arc::<FakeEngine>::default(), &Arc::<Memory>::default());
     ports.traffic = Arc::new(gate.clone());
     let config = ControllerConfig { version: "1".into(), catalog_path: "models.toml".into(), gateway: None };
     let (controller, actor) = Controller::new(config, ports, read(""), Catalog::default());
     tokio::spawn(actor.run());
-    tokio::spawn(super::schedule(gate.clone(), controller.clone(), sleepers.clone(), CancellationToken::new()));
+    tokio::spawn(super::schedule(gate.clone(), controller.clone(), clock.clone(), CancellationToken::new()));
     let load = async |model: &str| {
         let accepted = controller.switch(model.to_owned(), false).await.expect("accepted");
         accepted.end.await.expect("answered").expect("it loads");
         settle().await;
     };
-    let counts = || (sleepers.asleep.load(Ordering::SeqCst), sleepers.begun.swap(0, Ordering::SeqCst));
     load("a").await;
     for _ in 0..1000 {
         drop(gate.try_admit(&ask("a")).expect("let in"));
         tokio::task::yield_now().await;
     }
     pass_time(3600 * SECOND).await;
-    assert_eq!(counts(), (0, 0), "nothing is ever due");
+    assert_eq!(clock.sleepers(), (0, 0), "nothing is ever due");
     load("idle").await;
-    assert_eq!(counts().0, 1, "when it is to be unloaded");
+    assert_eq!(clock.sleepers().0, 1, "when it is to be unloaded");
     for _ in 0..1000 {
         drop(gate.try_admit(&ask("idle")).expect("let in"));
         pass_time(SECOND / 10).await;
     }
     // 100 s of requests: the timer went off once, and was set anew.
-    assert_eq!(counts(), (1, 1));
+    assert_eq!(clock.sleepers(), (1, 1));
     load("a").await;
-    assert_eq!(counts().0, 0);
+    assert_eq!(clock.sleepers().0, 0);
 }

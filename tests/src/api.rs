@@ -289,16 +289,26 @@ impl Events {
     /// Waits for a notice whose message has each of these parts.
     #[track_caller]
     pub fn until_notice(&self, said: &[&str]) -> Value {
+        self.notices_until(said).pop().expect("that notice")
+    }
+
+    /// All notices up to the first whose message has each of these parts, that one last.
+    #[track_caller]
+    pub fn notices_until(&self, said: &[&str]) -> Vec<Value> {
         let deadline = Instant::now() + PATIENCE;
-        let mut others = Vec::new();
+        let mut notices = Vec::new();
         while let Ok((name, data)) = self.events.recv_timeout(deadline.saturating_duration_since(Instant::now())) {
-            let message = data["message"].as_str().unwrap_or_default();
-            if name == "notice" && said.iter().all(|part| message.contains(part)) {
-                return data;
+            if name != "notice" {
+                continue;
             }
-            others.extend((name == "notice").then_some(data));
+            let message = data["message"].as_str().unwrap_or_default();
+            let is_it = said.iter().all(|part| message.contains(part));
+            notices.push(data);
+            if is_it {
+                return notices;
+            }
         }
-        panic!("no notice says {said:?}, only {others:#?}");
+        panic!("no notice says {said:?}, only {notices:#?}");
     }
 
     /// Waits for a snapshot that is as wanted.

@@ -75,6 +75,16 @@ impl Bed {
         Self { gate, records, ends, address, serving, shutdown: shutdown.drop_guard() }
     }
 
+    /// A gateway before a server, and a request on its way: the client's end of it and the server's.
+    pub(crate) async fn asked(path: &str, body: &str) -> (Self, Server, Client, Asked) {
+        let bed = Self::new().await;
+        let mut server = Server::new().await;
+        bed.open(&server);
+        let client = bed.post(path, body).await;
+        let asked = server.request().await;
+        (bed, server, client, asked)
+    }
+
     /// Ends the gateway.
     pub(crate) async fn shut_down(self) -> Result<()> {
         drop(self.shutdown);

@@ -19,11 +19,7 @@ const ASK: &str = r#"{"model":"a","messages":[{"role":"user","content":"hi"}]}"#
 
 #[tokio::test]
 async fn a_plain_answer_passes_as_it_is_and_is_counted() {
-    let bed = Bed::new().await;
-    let mut server = Server::new().await;
-    bed.open(&server);
-    let mut client = bed.post("/v1/chat/completions?x=1", ASK).await;
-    let mut asked = server.request().await;
+    let (bed, _server, mut client, mut asked) = Bed::asked("/v1/chat/completions?x=1", ASK).await;
     let head = asked.text.to_lowercase();
     assert!(head.starts_with("post /v1/chat/completions?x=1 http/1.1"), "{head}");
     assert!(head.contains("x-mine: kept") && head.contains("authorization: bearer the-key"), "{head}");
@@ -42,11 +38,7 @@ async fn a_plain_answer_passes_as_it_is_and_is_counted() {
 
 #[tokio::test]
 async fn connections_are_used_again_on_both_sides() {
-    let bed = Bed::new().await;
-    let mut server = Server::new().await;
-    bed.open(&server);
-    let mut client = bed.post("/v1/chat/completions", ASK).await;
-    let mut asked = server.request().await;
+    let (bed, mut server, mut client, mut asked) = Bed::asked("/v1/chat/completions", ASK).await;
     asked.answer(ANSWER).await;
     client.until("\"cached_tokens\":5}}}").await;
     bed.records(1).await;
@@ -62,12 +54,8 @@ async fn connections_are_used_again_on_both_sides() {
 
 #[tokio::test]
 async fn an_error_of_the_server_is_told_in_the_clients_protocol() {
-    let bed = Bed::new().await;
-    let mut server = Server::new().await;
-    bed.open(&server);
     let error = r#"{"error":{"code":400,"message":"the request exceeds the context","type":"invalid_request_error"}}"#;
-    let mut client = bed.post("/v1/messages", ASK).await;
-    let mut asked = server.request().await;
+    let (bed, _server, mut client, mut asked) = Bed::asked("/v1/messages", ASK).await;
     let length = error.len();
     asked.say(&format!("HTTP/1.1 400 Bad Request\r\nContent-Length: {length}\r\n\r\n{error}")).await;
     let text = client.until("exceeds the context").await;

@@ -66,11 +66,7 @@ async fn a_client_that_never_reads_delays_no_later_switch() {
 
 #[tokio::test]
 async fn a_client_that_reads_keeps_its_connection_after_a_cut() {
-    let bed = Bed::new().await;
-    let mut server = Server::new().await;
-    bed.open(&server);
-    let mut client = bed.post("/v1/chat/completions", STREAM).await;
-    let mut asked = server.request().await;
+    let (bed, mut server, mut client, mut asked) = Bed::asked("/v1/chat/completions", STREAM).await;
     asked.begin_stream().await;
     asked.chunk("data: {\"choices\":[{\"delta\":{\"content\":\"x\"}}]}\n\n").await;
     client.until("\"x\"").await;

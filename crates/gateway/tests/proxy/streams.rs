@@ -4,7 +4,7 @@ use corral_core::ports::Traffic;
 use corral_core::usage::{RequestEnd, Tokens};
 use corral_core::{Code, Error};
 
-use crate::bed::{Bed, Server};
+use crate::bed::{Asked, Bed, Client};
 
 const OPENAI: &str = r#"{"model":"a","stream":true,"messages":[{"role":"user","content":"hi"}]}"#;
 const PIECE: &str = "data: {\"choices\":[{\"index\":0,\"delta\":{\"content\":\"x\"}}]}\n\n";
@@ -12,17 +12,17 @@ const LAST: &str = "data: {\"choices\":[],\"usage\":{\"prompt_tokens\":7,\"compl
 const DELTA: &str = "event: content_block_delta\ndata: {\"type\":\"content_block_delta\",\"index\":0,\
                      \"delta\":{\"type\":\"text_delta\",\"text\":\"x\"}}\n\n";
 
+/// Begins a stream with this piece, and says nothing more until the client has it.
+async fn begun(client: &mut Client, asked: &mut Asked, piece: &str) {
+    asked.begin_stream().await;
+    asked.chunk(piece).await;
+    client.until("\"x\"").await;
+}
+
 #[tokio::test]
 async fn pieces_pass_as_they_come() {
-    let bed = Bed::new().await;
-    let mut server = Server::new().await;
-    bed.open(&server);
-    let mut client = bed.post("/v1/chat/completions", OPENAI).await;
-    let mut asked = server.request().await;
-    asked.begin_stream().await;
-    asked.chunk(PIECE).await;
-    // The server says nothing more until the client has this.
-    client.until("\"content\":\"x\"").await;
+    let (bed, _server, mut client, mut asked) = Bed::asked("/v1/chat/completions", OPENAI).await;
+    begun(&mut client, &mut asked, PIECE).await;
     asked.chunk(LAST).await;
     asked.chunk("").await;
     let text = client.until("[DONE]").await;
@@ -35,15 +35,9 @@ async fn pieces_pass_as_they_come() {
 #[tokio::test]
 async fn a_client_that_leaves_is_cancelled_at_once() {
     for has_begun in [true, false] {
-        let bed = Bed::new().await;
-        let mut server = Server::new().await;
-        bed.open(&server);
-        let mut client = bed.post("/v1/chat/completions", OPENAI).await;
-        let mut asked = server.request().await;
+        let (bed, _server, mut client, mut asked) = Bed::asked("/v1/chat/completions", OPENAI).await;
         if has_begun {
-            asked.begin_stream().await;
-            asked.chunk(PIECE).await;
-            client.until("\"content\":\"x\"").await;
+            begun(&mut client, &mut asked, PIECE).await;
         }
         drop(client);
         asked.closed().await;
@@ -60,14 +54,8 @@ async fn a_stream_that_breaks_off_ends_with_an_error_of_its_protocol() {
     for (path, piece, expected) in told {
         // It dies, or it ends the body as if it were whole.
         for politely in [false, true] {
-            let bed = Bed::new().await;
-            let mut server = Server::new().await;
-            bed.open(&server);
-            let mut client = bed.post(path, OPENAI).await;
-            let mut asked = server.request().await;
-            asked.begin_stream().await;
-            asked.chunk(piece).await;
-            client.until("\"x\"").await;
+            let (bed, _server, mut client, mut asked) = Bed::asked(path, OPENAI).await;
+            begun(&mut client, &mut asked, piece).await;
             if politely {
                 asked.chunk("").await;
             } else {
@@ -84,14 +72,8 @@ async fn a_stream_that_breaks_off_ends_with_an_error_of_its_protocol() {
 #[tokio::test]
 async fn an_event_that_has_not_ended_is_not_in_the_way_of_the_error() {
     for is_cut in [true, false] {
-        let bed = Bed::new().await;
-        let mut server = Server::new().await;
-        bed.open(&server);
-        let mut client = bed.post("/v1/chat/completions", OPENAI).await;
-        let mut asked = server.request().await;
-        asked.begin_stream().await;
-        asked.chunk(&format!("{PIECE}data: {{\"choices\":[{{\"del")).await;
-        client.until("\"x\"").await;
+        let (bed, _server, mut client, mut asked) = Bed::asked("/v1/chat/completions", OPENAI).await;
+        begun(&mut client, &mut asked, &format!("{PIECE}data: {{\"choices\":[{{\"del")).await;
         if is_cut {
             bed.gate.close();
             bed.gate.cut(&Error::new(Code::Cut, "the model was switched"));
@@ -108,11 +90,7 @@ async fn an_event_that_has_not_ended_is_not_in_the_way_of_the_error() {
 
 #[tokio::test]
 async fn an_error_of_the_server_in_the_stream_is_the_last_word() {
-    let bed = Bed::new().await;
-    let mut server = Server::new().await;
-    bed.open(&server);
-    let mut client = bed.post("/v1/chat/completions", OPENAI).await;
-    let mut asked = server.request().await;
+    let (bed, _server, mut client, mut asked) = Bed::asked("/v1/chat/completions", OPENAI).await;
     asked.begin_stream().await;
     asked.chunk(PIECE).await;
     asked.chunk("data: {\"error\":{\"code\":500,\"message\":\"context is full\",\"type\":\"server_error\"}}\n\n").await;
@@ -126,15 +104,9 @@ async fn an_error_of_the_server_in_the_stream_is_the_last_word() {
 async fn a_cut_ends_streams_and_waits_alike() {
     let why = Error::new(Code::Cut, "the model was switched");
     for has_begun in [true, false] {
-        let bed = Bed::new().await;
-        let mut server = Server::new().await;
-        bed.open(&server);
-        let mut client = bed.post("/v1/messages", OPENAI).await;
-        let mut asked = server.request().await;
+        let (bed, _server, mut client, mut asked) = Bed::asked("/v1/messages", OPENAI).await;
         if has_begun {
-            asked.begin_stream().await;
-            asked.chunk(DELTA).await;
-            client.until("text_delta").await;
+            begun(&mut client, &mut asked, DELTA).await;
         }
         bed.gate.close();
         bed.gate.cut(&why);
@@ -148,14 +120,8 @@ async fn a_cut_ends_streams_and_waits_alike() {
 
 #[tokio::test]
 async fn the_gate_is_drained_when_the_last_byte_has_gone() {
-    let bed = Bed::new().await;
-    let mut server = Server::new().await;
-    bed.open(&server);
-    let mut client = bed.post("/v1/chat/completions", OPENAI).await;
-    let mut asked = server.request().await;
-    asked.begin_stream().await;
-    asked.chunk(PIECE).await;
-    client.until("\"content\":\"x\"").await;
+    let (bed, _server, mut client, mut asked) = Bed::asked("/v1/chat/completions", OPENAI).await;
+    begun(&mut client, &mut asked, PIECE).await;
     bed.gate.close();
     let mut drained = std::pin::pin!(bed.gate.drained());
     assert!(futures_util::poll!(drained.as_mut()).is_pending());

@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use corral_core::catalog::Catalog;
+use corral_core::command::Accepted;
 use corral_core::controller::{Controller, ControllerConfig};
 use corral_core::lifecycle::restart::WINDOW;
 use corral_core::snapshot::{OperationKind, Phase, Step};
@@ -15,6 +16,27 @@ use super::world::{World, admitted, ask, limits, out_of_memory, pass_time, read,
 use crate::traffic::Gate;
 
 const SECOND: Duration = Duration::from_secs(1);
+
+/// `a` was loaded, and a person's switch to `b` is under way, which fails once the engine lets it.
+async fn loading_in_vain() -> (World, Accepted) {
+    let world = World::new("auto_switch = \"never\"");
+    world.load("a").await;
+    world.engine.hold(Verb::AwaitReady);
+    world.engine.fail(Verb::AwaitReady, "b", out_of_memory());
+    let person = world.switch("b").await;
+    (world, person)
+}
+
+/// Loads `a`, and lets it end until it is not started again.
+async fn give_up(world: &World) {
+    world.load("a").await;
+    for _ in 0..5 {
+        pass_time(20 * SECOND).await;
+        assert_eq!(world.loaded().as_deref(), Some("a"));
+        world.engine.crash(out_of_memory());
+    }
+    settle().await;
+}
 
 #[tokio::test(start_paused = true)]
 async fn a_load_that_fails_answers_those_that_wait_for_it_and_no_others() {
@@ -77,11 +99,7 @@ async fn a_person_who_loads_the_model_ends_the_time_out() {
 
 #[tokio::test(start_paused = true)]
 async fn a_person_s_failure_answers_those_that_wait_for_it_too() {
-    let world = World::new("auto_switch = \"never\"");
-    world.load("a").await;
-    world.engine.hold(Verb::AwaitReady);
-    world.engine.fail(Verb::AwaitReady, "b", out_of_memory());
-    let person = world.controller.switch("b".into(), false).await.expect("accepted");
+    let (world, person) = loading_in_vain().await;
     let waits = world.asks("b");
     settle().await;
     assert!(!waits.is_finished());
@@ -93,11 +111,7 @@ async fn a_person_s_failure_answers_those_that_wait_for_it_too() {
 
 #[tokio::test(start_paused = true)]
 async fn what_is_being_brought_back_is_waited_for() {
-    let world = World::new("auto_switch = \"never\"");
-    world.load("a").await;
-    world.engine.hold(Verb::AwaitReady);
-    world.engine.fail(Verb::AwaitReady, "b", out_of_memory());
-    let person = world.controller.switch("b".into(), false).await.expect("accepted");
+    let (world, person) = loading_in_vain().await;
     settle().await;
     world.engine.hold(Verb::Start);
     world.engine.release(Verb::AwaitReady);
@@ -118,7 +132,7 @@ async fn what_is_being_brought_back_is_waited_for() {
 async fn the_usual_model_is_loaded_for_whoever_takes_any() {
     let world = World::new("");
     world.load("b").await;
-    world.controller.stop(false).await.expect("accepted").end.await.expect("answered").expect("it stops");
+    world.stop().await;
     world.engine.fail(Verb::Prepare, "b", out_of_memory());
     assert_eq!(refused(world.asks("*")).await.code(), Code::OutOfMemory);
     let tries = world.engine.calls().len();
@@ -166,13 +180,7 @@ async fn a_server_that_ends_by_itself_lets_requests_wait_until_it_is_back() {
 #[tokio::test(start_paused = true)]
 async fn a_server_that_keeps_ending_is_left_alone_for_a_while() {
     let world = World::new("");
-    world.load("a").await;
-    for _ in 0..5 {
-        pass_time(20 * SECOND).await;
-        assert_eq!(world.loaded().as_deref(), Some("a"));
-        world.engine.crash(out_of_memory());
-    }
-    settle().await;
+    give_up(&world).await;
     assert_eq!((world.snapshot().phase, world.starts().len()), (Phase::Failed, 5));
     for model in ["a", "*"] {
         let error = refused(world.asks(model)).await;
@@ -213,12 +221,7 @@ async fn a_server_that_does_not_start_again_is_left_alone_for_as_long() {
 #[tokio::test(start_paused = true)]
 async fn a_person_who_starts_what_was_given_up_lets_requests_load_it_again() {
     let world = World::new("min_stay = \"1s\"");
-    world.load("a").await;
-    for _ in 0..5 {
-        pass_time(20 * SECOND).await;
-        world.engine.crash(out_of_memory());
-    }
-    settle().await;
+    give_up(&world).await;
     assert_eq!(refused(world.asks("a")).await.code(), Code::OutOfMemory);
     world.load("a").await;
     world.load("b").await;
@@ -257,7 +260,7 @@ async fn what_a_person_has_unloaded_does_not_come_back_by_itself() {
     pass_time(62 * SECOND).await;
     assert_eq!(world.loaded(), None);
     world.load("b").await;
-    world.controller.stop(false).await.expect("accepted").end.await.expect("answered").expect("it stops");
+    world.stop().await;
     for model in ["*", "b", "idle"] {
         assert_eq!(refused(world.asks(model)).await.code(), Code::SwitchNotAllowed);
     }
@@ -265,7 +268,7 @@ async fn what_a_person_has_unloaded_does_not_come_back_by_itself() {
     world.load("idle").await;
     pass_time(62 * SECOND).await;
     world.engine.fail(Verb::Prepare, "b", out_of_memory());
-    let person = world.controller.switch("b".into(), false).await.expect("accepted");
+    let person = world.switch("b").await;
     person.end.await.expect("answered").expect_err("it fails");
     assert_eq!(refused(world.asks("*")).await.code(), Code::SwitchNotAllowed);
 }

@@ -12,6 +12,17 @@ use super::world::{World, admitted, ask, pass_time, read, refused, settle};
 
 const SECOND: Duration = Duration::from_secs(1);
 
+/// `a` is loaded, and `b` is being prepared for request 1, until the engine lets it.
+async fn preparing_for_a_request() -> World {
+    let world = World::new("");
+    world.load("a").await;
+    pass_time(10 * SECOND).await;
+    world.engine.hold(Verb::Prepare);
+    world.request("1", "b");
+    settle().await;
+    world
+}
+
 #[tokio::test(start_paused = true)]
 async fn what_was_asked_for_first_is_loaded_first_and_then_there_is_one_switch() {
     let world = World::new("");
@@ -71,7 +82,7 @@ async fn requests_wait_for_a_person_s_switch_and_those_under_way_end_first() {
     let world = World::new("auto_switch = \"never\"");
     world.load("a").await;
     let under_way = world.gate.try_admit(&ask("a")).expect("let in");
-    let switched = world.controller.switch("b".into(), false).await.expect("accepted");
+    let switched = world.switch("b").await;
     settle().await;
     let waits = [world.asks("b"), world.asks("*")];
     assert_eq!(refused(world.asks("a")).await.code(), Code::SwitchNotAllowed, "a is on its way out");
@@ -136,15 +147,10 @@ async fn whoever_goes_is_switched_for_no_more() {
 
 #[tokio::test(start_paused = true)]
 async fn a_person_goes_first() {
-    let world = World::new("");
-    world.load("a").await;
-    pass_time(10 * SECOND).await;
-    world.engine.hold(Verb::Prepare);
-    world.request("1", "b");
-    settle().await;
+    let world = preparing_for_a_request().await;
     let operation = world.snapshot().operation.clone().expect("it is switched");
     assert_eq!((operation.kind, operation.to.expect("a model").as_str()), (OperationKind::Switch, "b"));
-    let person = world.controller.switch("c".into(), false).await.expect("accepted");
+    let person = world.switch("c").await;
     world.engine.release(Verb::Prepare);
     person.end.await.expect("answered").expect("it loads");
     assert_eq!(world.loaded().as_deref(), Some("c"));
@@ -156,12 +162,7 @@ async fn a_person_goes_first() {
 
 #[tokio::test(start_paused = true)]
 async fn a_person_who_keeps_the_model_is_not_overruled_at_once() {
-    let world = World::new("");
-    world.load("a").await;
-    pass_time(10 * SECOND).await;
-    world.engine.hold(Verb::Prepare);
-    world.request("1", "b");
-    settle().await;
+    let world = preparing_for_a_request().await;
     world.load("a").await;
     world.engine.release(Verb::Prepare);
     pass_time(9 * SECOND).await;
@@ -175,7 +176,7 @@ async fn what_is_being_cleared_away_is_waited_for_though_no_snapshot_tells() {
     let world = World::new("");
     world.load("a").await;
     world.engine.hold(Verb::Prepare);
-    let dropped = world.controller.switch("b".into(), false).await.expect("accepted");
+    let dropped = world.switch("b").await;
     settle().await;
     world.load("a").await;
     assert_eq!(dropped.end.await.expect("answered").expect_err("replaced").code(), Code::Superseded);

@@ -4,7 +4,7 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use corral_core::catalog::{Catalog, Reading, Surroundings};
-use corral_core::command::ControllerHandle;
+use corral_core::command::{Accepted, ControllerHandle};
 use corral_core::controller::{Controller, ControllerConfig};
 use corral_core::ports::Clock;
 use corral_core::snapshot::{Phase, Snapshot};
@@ -117,8 +117,18 @@ impl World {
 
     /// Loads a model as a person does.
     pub(super) async fn load(&self, model: &str) {
-        let accepted = self.controller.switch(model.to_owned(), false).await.expect("accepted");
-        accepted.end.await.expect("answered").expect("it loads");
+        self.switch(model).await.end.await.expect("answered").expect("it loads");
+    }
+
+    /// Asks for a model as a person does, and does not wait for it.
+    pub(super) async fn switch(&self, model: &str) -> Accepted {
+        self.controller.switch(model.to_owned(), false).await.expect("accepted")
+    }
+
+    /// Unloads the model as a person does.
+    pub(super) async fn stop(&self) {
+        let accepted = self.controller.stop(false).await.expect("accepted");
+        accepted.end.await.expect("answered").expect("it stops");
     }
 
     /// The models of the servers that were started, in order.

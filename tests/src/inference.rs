@@ -54,13 +54,26 @@ impl Inference {
         Ok(Answer { status: answer.status().as_u16(), body: serde_json::from_str(&text).unwrap_or_default() })
     }
 
+    #[track_caller]
+    fn get(&self, path: &str) -> ureq::http::Response<ureq::Body> {
+        let request = self.agent.get(format!("{}{path}", self.url));
+        let answer = request.header("Authorization", format!("Bearer {}", self.key())).call();
+        answer.unwrap_or_else(|error| panic!("GET {path}: {error}"))
+    }
+
+    /// What the only slot was last asked to go on with, as the template made it; the server must have been started with
+    /// `LLAMA_SERVER_SLOTS_DEBUG`.
+    #[track_caller]
+    pub fn prompt(&self) -> String {
+        let slots: Value = self.get("/slots").body_mut().read_json().expect("JSON");
+        let prompt = slots[0]["prompt"].as_str().unwrap_or_else(|| panic!("a prompt in {slots:#}"));
+        prompt.to_owned()
+    }
+
     /// `llama-server`'s own counters by their names, without the prefix that all have.
     #[track_caller]
     pub fn counters(&self) -> BTreeMap<String, u64> {
-        let request = self.agent.get(format!("{}/metrics", self.url));
-        let answer = request.header("Authorization", format!("Bearer {}", self.key())).call();
-        let mut answer = answer.unwrap_or_else(|error| panic!("GET /metrics: {error}"));
-        let text = answer.body_mut().read_to_string().expect("a text");
+        let text = self.get("/metrics").body_mut().read_to_string().expect("a text");
         let lines = text.lines().filter_map(|line| line.strip_prefix("llamacpp:")?.split_once(' '));
         lines.filter_map(|(name, value)| Some((name.to_owned(), value.parse().ok()?))).collect()
     }

@@ -6,6 +6,7 @@
 
 pub mod api;
 pub mod catalog;
+pub mod claude;
 pub mod daemon;
 pub mod docker;
 pub mod engine;
@@ -19,10 +20,12 @@ pub mod question;
 pub mod random;
 pub mod registry;
 pub mod small_disk;
+pub mod template;
 pub mod wait;
 
 pub use api::{Answer, Api};
 pub use catalog::Models;
+pub use claude::Claude;
 pub use daemon::{Daemon, Ended};
 pub use docker::Docker;
 pub use gateway::Client;

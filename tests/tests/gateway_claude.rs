@@ -1,62 +1,13 @@
-//! The real Claude Code, through the gateway, on both sides of a switch; and its tokens in the ledger.
+//! The real Claude Code, through the gateway: on both sides of a switch, its tokens in the ledger, and its dialect.
 
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "test code: a panic is how it fails")]
 
 use std::collections::BTreeMap;
-use std::path::Path;
-use std::process::{Command, Stdio};
 
 use corral_core::usage::{Tokens, UsageRow};
-use corral_tests::{Api, Client, Daemon, Inference, Models, PATIENCE, parts, until};
+use corral_tests::template::{DROPS_SYSTEM, REFUSES_SYSTEM, line};
+use corral_tests::{Api, Claude, Client, Daemon, Inference, Models};
 use serde_json::Value;
-
-/// Runs `claude -p hello` in a home of its own, and returns what it printed.
-fn hello(home: &Path, gateway: &str, token: &str, model: &str) -> Value {
-    std::fs::create_dir_all(home.join(".claude")).expect("a folder");
-    let mut command = Command::new(parts::claude());
-    command.args(["-p", "hello", "--output-format", "json", "--model", model]).env_clear().current_dir(home);
-    command.env("HOME", home).env("PATH", "/usr/bin:/bin").env("LANG", "C.UTF-8");
-    command.env("ANTHROPIC_BASE_URL", gateway).env("ANTHROPIC_AUTH_TOKEN", token).env("ANTHROPIC_API_KEY", "");
-    for kind in ["OPUS", "SONNET", "HAIKU", "FABLE"] {
-        command.env(format!("ANTHROPIC_DEFAULT_{kind}_MODEL"), model);
-    }
-    for name in ["ANTHROPIC_MODEL", "ANTHROPIC_SMALL_FAST_MODEL"] {
-        command.env(name, model);
-    }
-    let settings = [
-        ("CLAUDE_CODE_MAX_CONTEXT_TOKENS", "131072"),
-        ("CLAUDE_CODE_MAX_OUTPUT_TOKENS", "8192"),
-        ("CLAUDE_CODE_ATTRIBUTION_HEADER", "0"),
-        ("ENABLE_TOOL_SEARCH", "false"),
-        ("API_TIMEOUT_MS", "3600000"),
-        ("CLAUDE_STREAM_IDLE_TIMEOUT_MS", "1800000"),
-    ];
-    command.envs(settings);
-    let disabled = ["EXPERIMENTAL_BETAS", "NONESSENTIAL_TRAFFIC", "OFFICIAL_MARKETPLACE_AUTOINSTALL", "BUNDLED_SKILLS"];
-    for what in disabled.into_iter().chain(["AUTO_MEMORY", "WORKFLOWS", "CRON"]) {
-        command.env(format!("CLAUDE_CODE_DISABLE_{what}"), "1");
-    }
-    for name in ["DISABLE_AUTOUPDATER", "DISABLE_TELEMETRY", "DISABLE_ERROR_REPORTING"] {
-        command.env(name, "1");
-    }
-    command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
-    let mut child = command.spawn().expect("Claude Code can be started");
-    let ended = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| {
-        until(2 * PATIENCE, "Claude Code ends", || child.try_wait().expect("a child can be waited for"));
-    }));
-    let _ = child.kill();
-    let output = child.wait_with_output().expect("its output");
-    assert!(ended.is_ok(), "Claude Code does not end: {output:?}");
-    serde_json::from_slice(&output.stdout).unwrap_or_else(|error| panic!("{error}: {output:?}"))
-}
-
-/// Checks that it went well, and returns the tokens that Claude Code counts itself.
-fn counted(answer: &Value) -> Tokens {
-    assert_eq!((&answer["type"], &answer["is_error"]), (&"result".into(), &false.into()), "{answer:#}");
-    let number = |key: &str| answer["usage"][key].as_u64().unwrap_or_else(|| panic!("{key} in {answer:#}"));
-    let cached = number("cache_read_input_tokens");
-    Tokens { input: number("input_tokens") + cached, cached, output: number("output_tokens") }
-}
 
 fn tokens(row: &UsageRow) -> Tokens {
     Tokens { input: row.tokens_in, cached: row.tokens_cached, output: row.tokens_out }
@@ -83,18 +34,17 @@ fn claude_code_works_on_both_sides_of_a_switch() {
     let api = daemon.api();
     let client = Client::of(&api.switched("a"));
     let (session, token) = api.open_session("hello");
-    let home = tempfile::tempdir().expect("a folder");
+    let claude = Claude::of(&client.url());
 
     // A session that was registered is told by its token.
-    let on_a = counted(&hello(home.path(), &client.url(), &token, "a"));
+    let on_a = claude.ask(&token, "a", "hello").counted();
     let a = Inference::of(&api.status()).tokens();
     assert_eq!(on_a, a, "what Claude Code was told is what llama-server counts");
     assert!(a.input > 500 && a.output > 0, "it asked something: {a:?}");
 
     // Of another, Claude Code says itself which it is.
-    let answer = hello(home.path(), &client.url(), "local", "claude-haiku-4-5");
-    let on_b = counted(&answer);
-    let own = format!("claude:{}", answer["session_id"].as_str().expect("a session"));
+    let said = claude.ask("local", "claude-haiku-4-5", "hello");
+    let (on_b, own) = (said.counted(), said.session());
     api.until_serves("b");
     let b = Inference::of(&api.status()).tokens();
     assert_eq!(on_b, b, "what Claude Code was told is what llama-server counts");
@@ -109,4 +59,54 @@ fn claude_code_works_on_both_sides_of_a_switch() {
     let rows: Vec<UsageRow> = serde_json::from_value(printed["rows"].clone()).expect("rows");
     let rows: BTreeMap<_, _> = rows.iter().map(|row| (row.key.clone(), tokens(row))).collect();
     assert_eq!(rows, by_model, "`corral usage` says the same");
+}
+
+/// A model with this template, and another that is the same but for its requests, which are not adapted.
+fn both(template: &str) -> Models {
+    let models = Models::docker().one_thread().gateway("min_stay = \"0s\"").with("ctx = 4096", "ctx = 131072");
+    let models = models.with("\"1\" }", "\"1\", LLAMA_SERVER_SLOTS_DEBUG = \"1\" }");
+    let as_it_is = format!("{}adapt_requests = false", line(template));
+    models.tiny_with("adapted", &line(template)).tiny_with("as-it-is", &as_it_is)
+}
+
+#[test]
+fn sessions_of_claude_code_share_the_cache_of_their_system_prompt() {
+    let daemon = Daemon::start(both(DROPS_SYSTEM).home());
+    let api = daemon.api();
+    let url = Client::of(&api.status()).url();
+    let mut sessions = BTreeMap::new();
+    let mut second_of_two = |claude: &Claude, model: &str| {
+        let [_, second] = ["hello", "please write a poem about the sea"].map(|question| {
+            let said = claude.ask("local", model, question);
+            sessions.insert(said.session(), said.counted());
+            said.counted()
+        });
+        second
+    };
+    let is_shared = |tokens: Tokens| tokens.input > 5000 && tokens.cached * 10 > tokens.input * 8;
+
+    let attributing = Claude::of(&url).attributing();
+    let adapted = second_of_two(&attributing, "adapted");
+    assert!(is_shared(adapted), "{adapted:?}");
+    // Its attribution, which it makes out of the question, is what else would keep them apart.
+    let as_it_is = second_of_two(&attributing, "as-it-is");
+    assert!(as_it_is.input > 5000 && as_it_is.cached < 100, "{as_it_is:?}");
+    let without = second_of_two(&Claude::of(&url), "as-it-is");
+    assert!(is_shared(without), "{without:?}");
+    assert_eq!(sessions.len(), 6, "each was a session of its own");
+    until_ledger(api, "session", &sessions);
+}
+
+#[test]
+fn claude_code_works_on_a_model_that_takes_no_system_entries_amid_others() {
+    let daemon = Daemon::start(both(REFUSES_SYSTEM).home());
+    let api = daemon.api();
+    let claude = Claude::of(&Client::of(&api.status()).url());
+    claude.ask("local", "adapted", "hello").counted();
+    let prompt = Inference::of(&api.status()).prompt();
+    let (system, rest) = prompt.split_once("<|im_end|>").expect("a system prompt");
+    assert!(system.contains("\n\n# Environment\n") && !rest.contains("# Environment"), "{prompt}");
+
+    let why = claude.ask("local", "as-it-is", "hello").refused(400);
+    assert!(why.contains("System message must be at the beginning."), "{why}");
 }

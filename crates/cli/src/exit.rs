@@ -10,14 +10,21 @@ pub(crate) const FAILED: u8 = 1;
 pub(crate) const USAGE: u8 = 2;
 /// No daemon or engine answers.
 pub(crate) const UNAVAILABLE: u8 = 69;
-/// The configuration is wrong.
+/// The configuration is wrong, or the jail cannot be built.
 pub(crate) const CONFIG: u8 = 78;
 
 /// The exit code for an error.
 pub(crate) fn of(code: Code) -> u8 {
     match code {
         Code::DaemonUnavailable | Code::EngineUnavailable => UNAVAILABLE,
-        Code::CatalogInvalid | Code::ModelInvalid => CONFIG,
+        // What is asked to run in a jail does not run without one.
+        Code::CatalogInvalid
+        | Code::ModelInvalid
+        | Code::JailUnavailable
+        | Code::JailFailed
+        | Code::WorkspaceInvalid
+        | Code::ProgramMissing
+        | Code::ProfileInvalid => CONFIG,
         Code::InvalidRequest
         | Code::UnknownModel
         | Code::NotFound

@@ -94,6 +94,18 @@ pub enum Code {
     /// `llama-server` did not end when told to.
     StopFailed,
 
+    // The jail and what runs in it.
+    /// The jail cannot be built on this machine: bubblewrap is missing, or the kernel or a policy refuses it.
+    JailUnavailable,
+    /// The jail could not be built this time, or broke down.
+    JailFailed,
+    /// The folder to work in is missing, cannot be used, or is too much to give away.
+    WorkspaceInvalid,
+    /// The program to run is not there, cannot be run, or is of a version that does not do.
+    ProgramMissing,
+    /// The profile of the local Claude Code cannot be used.
+    ProfileInvalid,
+
     // The program itself.
     /// No Corral daemon answers.
     DaemonUnavailable,
@@ -134,7 +146,10 @@ impl Code {
             | Self::ModelInvalid
             | Self::ModelFileMissing
             | Self::ModelFileTruncated
-            | Self::ModelFileInvalid => 422,
+            | Self::ModelFileInvalid
+            | Self::WorkspaceInvalid
+            | Self::ProgramMissing
+            | Self::ProfileInvalid => 422,
             Self::EngineFailed
             | Self::ImageMissing
             | Self::BinaryMissing
@@ -152,7 +167,7 @@ impl Code {
             | Self::HoldTimeout
             | Self::Cut => 503,
             Self::LoadTimeout => 504,
-            Self::Io | Self::Internal => 500,
+            Self::JailUnavailable | Self::JailFailed | Self::Io | Self::Internal => 500,
         }
     }
 }

@@ -1,0 +1,6 @@
+//! A jail for agents: an allowlist of files, no network but two ports, no privileges, one terminal of its own.
+//!
+//! A [`Policy`] says what may be seen and done. Outside, [`launch`] turns it into arguments for bubblewrap and starts that;
+//! inside, [`init`] is the first process, finishes the jail and runs commands in it.
+
+pub mod protocol;

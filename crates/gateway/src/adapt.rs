@@ -10,7 +10,7 @@ use serde_json::value::RawValue;
 
 use crate::prompt::ATTRIBUTION;
 
-/// The body without the attribution in front of the system prompt, which differs from session to session and so would
+/// The body without the attribution in front of the system prompt, which differs with the first question and so would
 /// keep all of them from sharing a cache; with `merge_system` also with the system messages amid the others moved to the
 /// end of the system prompt, for templates that take them nowhere else. None where nothing is to be done.
 ///

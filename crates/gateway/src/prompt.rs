@@ -8,7 +8,7 @@ use serde::Deserialize;
 use serde::de::{DeserializeSeed, Deserializer, Error as _, IgnoredAny, MapAccess, SeqAccess, Unexpected, Visitor};
 use serde_json::value::RawValue;
 
-/// What the first line of Claude Code's attribution begins with. It differs from session to session.
+/// What the first line of Claude Code's attribution begins with. It differs with the first question.
 pub(crate) const ATTRIBUTION: &str = "x-anthropic-billing-header:";
 
 /// More turns than these are not told apart: 32 KiB for one prompt at most.

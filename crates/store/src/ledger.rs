@@ -109,10 +109,12 @@ impl Queue {
         waited.unwrap_or_else(PoisonError::into_inner).0.closed
     }
 
-    fn take(&self) -> Vec<RequestRecord> {
+    /// Takes what is there, and leaves room that is there already: new room for each batch would be made by those who
+    /// serve, and given back by another thread, which leaves holes in their memory.
+    fn take(&self, batch: &mut Vec<RequestRecord>) {
         let mut state = self.state();
         state.kept += state.records.len();
-        std::mem::take(&mut state.records)
+        std::mem::swap(&mut state.records, batch);
     }
 
     fn written(&self, records: usize) {
@@ -168,8 +170,8 @@ impl LedgerWriter {
     /// Starts the thread. It first removes what is too old.
     pub fn start(self, hooks: Hooks) -> Result<RunningWriter> {
         let Self { queue, path } = self;
-        let work =
-            Work { queue: queue.clone(), writer: Writer::new(path), hooks, pending: VecDeque::new(), failing: None };
+        let (pending, batch) = (VecDeque::new(), Vec::new());
+        let work = Work { queue: queue.clone(), writer: Writer::new(path), hooks, pending, batch, failing: None };
         let thread = std::thread::Builder::new()
             .name("ledger".to_owned())
             .spawn(move || work.run())
@@ -210,6 +212,8 @@ struct Work {
     hooks: Hooks,
     /// Taken, and not yet written.
     pending: VecDeque<RequestRecord>,
+    /// Room for those that are taken next; empty in between.
+    batch: Vec<RequestRecord>,
     /// Since when nothing could be written: how many records have come since.
     failing: Option<usize>,
 }
@@ -239,15 +243,16 @@ impl Work {
     }
 
     fn take(&mut self) {
-        let records = self.queue.take();
-        if records.is_empty() {
+        self.queue.take(&mut self.batch);
+        if self.batch.is_empty() {
             return;
         }
         if let Some(kept) = &mut self.failing {
-            *kept += records.len();
+            *kept += self.batch.len();
         }
-        (self.hooks.on_batch)(&records);
-        self.pending.extend(records);
+        (self.hooks.on_batch)(&self.batch);
+        self.pending.extend(self.batch.drain(..));
+        self.batch.shrink_to(2 * ENOUGH);
     }
 
     fn write(&mut self) {

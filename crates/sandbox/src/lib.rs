@@ -4,3 +4,4 @@
 //! inside, [`init`] is the first process, finishes the jail and runs commands in it.
 
 pub mod protocol;
+pub mod seccomp;

@@ -3,5 +3,6 @@
 //! A [`Policy`] says what may be seen and done. Outside, [`launch`] turns it into arguments for bubblewrap and starts that;
 //! inside, [`init`] is the first process, finishes the jail and runs commands in it.
 
+pub mod keyring;
 pub mod protocol;
 pub mod seccomp;

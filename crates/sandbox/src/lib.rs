@@ -4,5 +4,6 @@
 //! inside, [`init`] is the first process, finishes the jail and runs commands in it.
 
 pub mod keyring;
+pub mod landlock_layer;
 pub mod protocol;
 pub mod seccomp;

@@ -70,10 +70,16 @@ for set in "${@:-build}"; do
     run)
       need curl have curl
       need jq have jq
+      need bubblewrap have bwrap
       ;;
     test)
       need curl have curl
       need jq have jq
+      # The jail, what it is tried with, and what tries to get out of it.
+      need bubblewrap have bwrap
+      need git have git
+      need tmux have tmux
+      need python3 have python3
       compgen -G "$CORRAL_CACHE/tools/claude-code-*/claude" >/dev/null || need npm have npm
       if ! docker_engine >/dev/null; then # another engine's packages would clash with these
         need docker.io have dockerd

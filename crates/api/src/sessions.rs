@@ -3,6 +3,7 @@
 use axum::Json;
 use axum::extract::{Request, State};
 use axum::response::{IntoResponse, Response};
+use corral_core::session::MAX_LABEL;
 use corral_core::{Code, Error, SessionId};
 use http::{StatusCode, Uri};
 
@@ -12,14 +13,11 @@ use crate::failure::Failure;
 use crate::quote::quoted;
 use crate::router::Shared;
 
-/// The longest label, in characters.
-const LABEL: usize = 200;
-
 /// `POST /sessions`
 pub(crate) async fn open(State(shared): State<Shared>, request: Request) -> Result<Response, Failure> {
     let SessionRequest { label } = body::json(request).await?;
-    if label.as_ref().is_some_and(|label| label.chars().nth(LABEL).is_some()) {
-        return Err(Failure::invalid(format!("the label is longer than {LABEL} characters"), "shorten it"));
+    if label.as_ref().is_some_and(|label| label.chars().nth(MAX_LABEL).is_some()) {
+        return Err(Failure::invalid(format!("the label is longer than {MAX_LABEL} characters"), "shorten it"));
     }
     let opened = shared.controller.open_session(label).await?;
     let answer = SessionAnswer { session: opened.session, token: opened.token.expose().to_owned() };

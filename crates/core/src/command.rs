@@ -55,6 +55,9 @@ pub enum Command {
     OpenSession {
         /// What people know it by.
         label: Option<String>,
+        /// The token that an earlier daemon gave it, or none for a new one. [`Code::InvalidRequest`] where this daemon
+        /// knows it already.
+        token: Option<Secret>,
         /// Where the answer goes.
         reply: oneshot::Sender<Result<OpenedSession>>,
     },
@@ -266,7 +269,12 @@ impl ControllerHandle {
 
     /// Attaches a session.
     pub async fn open_session(&self, label: Option<String>) -> Result<OpenedSession> {
-        self.ask(|reply| Command::OpenSession { label, reply }).await?
+        self.ask(|reply| Command::OpenSession { label, token: None, reply }).await?
+    }
+
+    /// Attaches a session that has a token already, from an earlier daemon.
+    pub async fn resume_session(&self, label: Option<String>, token: Secret) -> Result<OpenedSession> {
+        self.ask(|reply| Command::OpenSession { label, token: Some(token), reply }).await?
     }
 
     /// Detaches a session.

@@ -52,6 +52,14 @@ impl fmt::Display for SessionId {
     }
 }
 
+/// The longest label of a session, in characters.
+pub const MAX_LABEL: usize = 200;
+
+/// Whether a text has the form of a session's token: 256 bits, as 64 small hexadecimal digits.
+pub fn is_token(text: &str) -> bool {
+    text.len() == 64 && text.bytes().all(|byte| matches!(byte, b'0'..=b'9' | b'a'..=b'f'))
+}
+
 /// So many sessions that have ended are remembered.
 const ENDED: usize = 1024;
 
@@ -109,6 +117,14 @@ mod tests {
         assert_eq!((tokens.session("one"), tokens.session("two")), (None, Some(&b)));
         let known = ["one", "two", "three"].map(|token| tokens.is_known(token));
         assert_eq!(known, [true, true, false], "one that has ended is remembered");
+    }
+
+    #[test]
+    fn tokens_have_one_form() {
+        assert!(is_token(&"0a".repeat(32)));
+        for bad in ["", "0a", &"0A".repeat(32), &"0g".repeat(32), &"0a".repeat(33), &"é".repeat(32)] {
+            assert!(!is_token(bad), "{bad:?}");
+        }
     }
 
     #[test]

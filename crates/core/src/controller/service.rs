@@ -7,7 +7,7 @@ use super::effects::until_idle;
 use super::{Controller, shutting_down};
 use crate::command::OpenedSession;
 use crate::error::{Code, Error, Result};
-use crate::id::{InstanceId, ModelId, OperationId};
+use crate::id::{InstanceId, ModelId, OperationId, Secret};
 use crate::lifecycle::{Attempt, Effect, Event, Restart, Stage, restart};
 use crate::ports::{Endpoint, FirstAnswer, Instance, KeptContext, Route};
 use crate::session::{SessionId, SessionTokens};
@@ -252,14 +252,21 @@ impl Controller {
         self.publish();
     }
 
-    pub(super) fn open_session(&mut self, label: Option<String>) -> Result<OpenedSession> {
+    pub(super) fn open_session(&mut self, label: Option<String>, token: Option<Secret>) -> Result<OpenedSession> {
         if self.closing.is_some() {
             return Err(shutting_down());
+        }
+        if token.as_ref().is_some_and(|token| self.ends.tokens.borrow().is_known(token.expose())) {
+            return Err(Error::new(
+                Code::InvalidRequest,
+                "the token is that of another session, or of one that has ended",
+            )
+            .hint("begin a new session"));
         }
         let id = SessionId::new(self.ports.clock.operation_id().to_string());
         let id = id.map_err(|error| Error::new(Code::Internal, "no id for a session").because(error))?;
         let session = SessionView { id: id.clone(), label, started_at: self.ports.clock.now() };
-        let token = self.ports.clock.secret()?;
+        let token = token.map_or_else(|| self.ports.clock.secret(), Ok)?;
         self.change_tokens(|tokens| tokens.insert(&token, id));
         self.ports.journal.session(&session, None);
         self.sessions.push(session.clone());

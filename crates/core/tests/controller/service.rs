@@ -95,3 +95,20 @@ async fn sessions_have_tokens_of_their_own() {
     assert_eq!(again.code(), Code::NotFound);
     assert_eq!(bench.controller.snapshot().sessions, [b.session]);
 }
+
+#[tokio::test]
+async fn a_session_goes_on_with_its_token_after_a_restart_and_not_after_its_end() {
+    let before = Bench::new();
+    let token = before.controller.open_session(None).await.expect("attached").token;
+    let after = Bench::new();
+    let resumed = after.controller.resume_session(Some("a".to_owned()), token.clone()).await.expect("attached");
+    assert_eq!((&resumed.token, resumed.session.label.as_deref()), (&token, Some("a")));
+    let id = resumed.session.id.clone();
+    assert_eq!(after.controller.session_of(token.expose()), Some(id.clone()));
+    assert_eq!(after.controller.snapshot().sessions, [resumed.session]);
+    let twice = after.controller.resume_session(None, token.clone()).await.expect_err("it is attached");
+    assert_eq!(twice.code(), Code::InvalidRequest);
+    after.controller.close_session(id).await.expect("detached");
+    let ended = after.controller.resume_session(None, token).await.expect_err("it has ended");
+    assert_eq!(ended.code(), Code::InvalidRequest);
+}

@@ -50,13 +50,14 @@ pub(crate) fn check_origin(headers: &HeaderMap, own_port: u16) -> Result<(), Err
 
 /// Refuses a request without the token. The comparison takes as long whatever is wrong with the one that was sent. The
 /// token of a session is one for some routes only, as `session` says: none where it is none, or whether it will do here.
+/// Without a `token`, none will do but a session's.
 pub(crate) fn check_token(
     headers: &HeaderMap,
-    token: &Secret,
+    token: Option<&Secret>,
     session: impl FnOnce(&str) -> Option<bool>,
 ) -> Result<(), Error> {
     let sent = only(headers, &AUTHORIZATION).map(HeaderValue::as_bytes).and_then(bearer);
-    let expected = token.expose().as_bytes();
+    let expected = token.map_or(&b""[..], |token| token.expose().as_bytes());
     // An empty token would let everybody in who sends an empty one.
     let same = !expected.is_empty() && sent.is_some_and(|sent| bool::from(sent.ct_eq(expected)));
     if same {
@@ -72,8 +73,11 @@ pub(crate) fn check_token(
         None => {}
     }
     let what = if headers.contains_key(AUTHORIZATION) { "the token is wrong" } else { "the request has no token" };
-    Err(Error::new(Code::Unauthorized, what)
-        .hint("send `Authorization: Bearer TOKEN`, with the token that Corral keeps in its runtime folder"))
+    let right = match token {
+        Some(_) => "the token that Corral keeps in its runtime folder",
+        None => "the token of this session; no other is taken here",
+    };
+    Err(Error::new(Code::Unauthorized, what).hint(format!("send `Authorization: Bearer TOKEN`, with {right}")))
 }
 
 /// The value of a header that must occur exactly once.
@@ -99,8 +103,8 @@ mod tests {
     fn an_empty_token_lets_nobody_in() {
         let mut headers = HeaderMap::new();
         headers.insert(AUTHORIZATION, HeaderValue::from_static("Bearer "));
-        assert!(check_token(&headers, &Secret::new(""), |_| None).is_err());
-        assert!(check_token(&HeaderMap::new(), &Secret::new(""), |_| None).is_err());
+        assert!(check_token(&headers, Some(&Secret::new("")), |_| None).is_err());
+        assert!(check_token(&HeaderMap::new(), Some(&Secret::new("")), |_| None).is_err());
     }
 
     #[test]
@@ -109,7 +113,7 @@ mod tests {
         let check = |value: &'static str| {
             let mut headers = HeaderMap::new();
             headers.insert(AUTHORIZATION, HeaderValue::from_static(value));
-            check_token(&headers, &token, |_| None).is_ok()
+            check_token(&headers, Some(&token), |_| None).is_ok()
         };
         assert!(check("Bearer Abc"));
         assert!(check("bearer Abc"));

@@ -9,6 +9,7 @@ use axum::extract::{Request, State};
 use axum::middleware::{Next, from_fn_with_state};
 use axum::response::{IntoResponse, Response};
 use corral_core::command::ControllerHandle;
+use corral_core::listen::Via;
 use corral_core::log::LogBuffer;
 use corral_core::ports::UsageSource;
 use corral_core::{Code, Error, Secret};
@@ -86,10 +87,15 @@ pub fn router(state: ApiState, port: u16, shutdown: CancellationToken) -> Router
         .with_state(shared)
 }
 
+/// The session's listener by which a request came.
+fn via(request: &Request) -> Option<&Via> {
+    request.extensions().get::<Arc<Via>>().map(Arc::as_ref)
+}
+
 /// Everything passes here first: `Host` and `Origin` are checked, a panic becomes an answer.
 async fn guarded(State(shared): State<Shared>, request: Request, next: Next) -> Response {
-    let refused =
-        check_host(request.uri(), request.headers()).and_then(|()| check_origin(request.headers(), shared.port));
+    let port = via(&request).map_or(shared.port, |via| via.port);
+    let refused = check_host(request.uri(), request.headers()).and_then(|()| check_origin(request.headers(), port));
     let mut response = match refused {
         Err(error) => Failure::from(error).into_response(),
         Ok(()) => AssertUnwindSafe(next.run(request)).catch_unwind().await.unwrap_or_else(|_| {
@@ -112,8 +118,14 @@ struct Asked {
 }
 
 async fn with_token(State(Asked { shared, sessions }): State<Asked>, request: Request, next: Next) -> Response {
-    let session = |token: &str| shared.controller.session_of(token).map(|_| sessions);
-    match check_token(request.headers(), &shared.token, session) {
+    let via = via(&request);
+    let session = |token: &str| {
+        let session = shared.controller.session_of(token)?;
+        via.is_none_or(|via| via.session == session).then_some(sessions)
+    };
+    // Where a session's own listener is, nobody comes in but that session.
+    let management = via.is_none().then_some(&shared.token);
+    match check_token(request.headers(), management, session) {
         Ok(()) => next.run(request).await,
         Err(error) => Failure::from(error).into_response(),
     }

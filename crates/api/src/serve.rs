@@ -1,17 +1,19 @@
 //! Serving the router on a listener.
 
-use std::io;
 use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
 
 use axum::Router;
+use corral_core::listen::{Accepted, Entrance, Handed, Via};
 use corral_core::{Code, Error};
+use http::Request;
+use hyper::body::Incoming;
 use hyper::server::conn::http1;
+use hyper::service::{Service as _, service_fn};
 use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::service::TowerToHyperService;
 use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
@@ -23,32 +25,42 @@ const CONNECTIONS: usize = 256;
 /// How long requests in progress may take to end at shutdown.
 const GRACE: Duration = Duration::from_secs(3);
 
-/// Serves until `shutdown`, and a little longer for requests in progress. Streams and waiting callers end at once.
+/// Serves until `shutdown`, and a little longer for requests in progress. Streams and waiting callers end at once. What
+/// was `handed` over by sessions is served with the rights of these.
 ///
 /// hyper closes a connection that does not send a request's head within 30 seconds.
-pub async fn serve(listener: TcpListener, state: ApiState, shutdown: CancellationToken) -> Result<(), Error> {
+pub async fn serve(
+    listener: TcpListener,
+    handed: Handed,
+    state: ApiState,
+    shutdown: CancellationToken,
+) -> Result<(), Error> {
     let address = listener
         .local_addr()
         .map_err(|error| Error::new(Code::Io, "the management port has no address").because(error))?;
     let app = router(state, address.port(), shutdown.clone());
-    let slots = Arc::new(Semaphore::new(CONNECTIONS));
+    let mut entrance = Entrance::new("the management port", listener, CONNECTIONS, handed);
     let connections = TaskTracker::new();
     let cut = CancellationToken::new();
     loop {
         let accepted = tokio::select! {
             biased;
             () = shutdown.cancelled() => break,
-            accepted = accept(&listener, &slots) => accepted,
+            accepted = entrance.accept() => accepted,
         };
-        let Some((stream, slot)) = accepted else { continue };
-        let connection = serve_connection(stream, app.clone(), shutdown.clone(), cut.clone());
+        let Accepted { stream, place, via } = accepted;
+        let connection = serve_connection(stream, via.clone(), app.clone(), shutdown.clone(), cut.clone());
         connections.spawn(async move {
-            connection.await;
-            drop(slot);
+            match via {
+                None => connection.await,
+                // Its session may end before it does.
+                Some(via) => drop(via.end.run_until_cancelled(connection).await),
+            }
+            drop(place);
         });
     }
     // The port is free for the next daemon from here on.
-    drop(listener);
+    drop(entrance);
     connections.close();
     if tokio::time::timeout(GRACE, connections.wait()).await.is_err() {
         cut.cancel();
@@ -57,34 +69,26 @@ pub async fn serve(listener: TcpListener, state: ApiState, shutdown: Cancellatio
     Ok(())
 }
 
-async fn accept(
-    listener: &TcpListener,
-    slots: &Arc<Semaphore>,
-) -> Option<(TcpStream, tokio::sync::OwnedSemaphorePermit)> {
-    let slot = slots.clone().acquire_owned().await.ok()?;
-    match listener.accept().await {
-        Ok((stream, _)) => Some((stream, slot)),
-        Err(error) => {
-            tracing::warn!(%error, "a connection to the management port was not accepted");
-            let of_one_client = matches!(
-                error.kind(),
-                io::ErrorKind::ConnectionAborted | io::ErrorKind::ConnectionReset | io::ErrorKind::ConnectionRefused
-            );
-            if !of_one_client {
-                // No file descriptors are left: trying again at once would only keep a core busy.
-                tokio::time::sleep(Duration::from_millis(100)).await;
-            }
-            None
-        }
-    }
-}
-
-async fn serve_connection(stream: TcpStream, app: Router, shutdown: CancellationToken, cut: CancellationToken) {
+async fn serve_connection(
+    stream: TcpStream,
+    via: Option<Arc<Via>>,
+    app: Router,
+    shutdown: CancellationToken,
+    cut: CancellationToken,
+) {
     // Events are small and should not wait for each other.
     let _ = stream.set_nodelay(true);
     let mut builder = http1::Builder::new();
     builder.timer(TokioTimer::new());
-    let mut connection = pin!(builder.serve_connection(TokioIo::new(stream), TowerToHyperService::new(app)));
+    let app = TowerToHyperService::new(app);
+    let app = service_fn(move |mut request: Request<Incoming>| {
+        // The guard looks for it there.
+        if let Some(via) = &via {
+            request.extensions_mut().insert(via.clone());
+        }
+        app.call(request)
+    });
+    let mut connection = pin!(builder.serve_connection(TokioIo::new(stream), app));
     let mut closing = false;
     loop {
         tokio::select! {

@@ -12,6 +12,7 @@ pub mod history;
 pub mod id;
 pub mod launch;
 pub mod lifecycle;
+pub mod listen;
 pub mod log;
 pub mod loopback;
 pub mod ports;

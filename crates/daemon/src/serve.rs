@@ -8,6 +8,7 @@ use corral_api::{ApiState, Metrics};
 use corral_core::command::ControllerHandle;
 use corral_core::controller::{Controller, ControllerConfig};
 use corral_core::launch::Runtime;
+use corral_core::listen::handover;
 use corral_core::log::LogBuffer;
 use corral_core::ports::Ports;
 use corral_core::settings::OnQuit;
@@ -141,9 +142,10 @@ async fn run(env: Environment, options: ServeOptions) -> Result<()> {
     let watcher = tokio::spawn(catalog_file::watch(paths.clone(), catalog_text, server, handle.clone(), engines));
     let end = CancellationToken::new();
     let state = ApiState { controller: handle.clone(), logs, token, metrics, usage: store, version };
-    let api = tokio::spawn(corral_api::serve(listener, state, end.clone()));
+    let api = tokio::spawn(corral_api::serve(listener, handover().1, state, end.clone()));
     let gateway_ports = GatewayPorts { controller: handle.clone(), ledger: request_ledger, clock };
-    let mut inference = tokio::spawn(corral_gateway::serve(inference_listener, gate, gateway_ports, end.clone()));
+    let inference = corral_gateway::serve(inference_listener, handover().1, gate, gateway_ports, end.clone());
+    let mut inference = tokio::spawn(inference);
     (options.on_ready)(&Serving { management, gateway, paths: paths.clone() });
 
     tokio::select! {

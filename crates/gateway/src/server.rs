@@ -1,14 +1,13 @@
 //! Accepting connections.
 
-use std::io;
 use std::sync::Arc;
 use std::time::Duration;
 
 use corral_core::command::ControllerHandle;
+use corral_core::listen::{Entrance, Handed};
 use corral_core::ports::{Clock, Ledger};
 use corral_core::{Code, Error, Result};
-use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio::net::TcpListener;
 use tokio::task::JoinError;
 use tokio_util::sync::CancellationToken;
 
@@ -36,11 +35,18 @@ pub struct GatewayPorts {
     pub clock: Arc<dyn Clock>,
 }
 
-/// Serves until `shutdown`, and a little longer for requests in progress.
+/// Serves until `shutdown`, and a little longer for requests in progress. What was `handed` over by sessions is served
+/// for these, with or without their tokens.
 ///
 /// [`Code::Io`] where the threads that serve cannot be started; [`Code::Internal`], at once, where nobody switches for
 /// requests any more though somebody should.
-pub async fn serve(listener: TcpListener, gate: Gate, ports: GatewayPorts, shutdown: CancellationToken) -> Result<()> {
+pub async fn serve(
+    listener: TcpListener,
+    handed: Handed,
+    gate: Gate,
+    ports: GatewayPorts,
+    shutdown: CancellationToken,
+) -> Result<()> {
     let GatewayPorts { controller, ledger, clock } = ports;
     // However this ends, the threads do too.
     let shutdown = shutdown.child_token();
@@ -50,7 +56,7 @@ pub async fn serve(listener: TcpListener, gate: Gate, ports: GatewayPorts, shutd
         .map_err(|error| Error::new(Code::Io, "cannot start the threads of the gateway").because(error))?;
     let mut scheduler = tokio::spawn(schedule(gate.clone(), controller, clock, shutdown.clone()));
     let mut has_scheduler = true;
-    let slots = Arc::new(Semaphore::new(CONNECTIONS));
+    let mut entrance = Entrance::new("the inference port", listener, CONNECTIONS, handed);
     loop {
         let accepted = tokio::select! {
             biased;
@@ -61,14 +67,12 @@ pub async fn serve(listener: TcpListener, gate: Gate, ports: GatewayPorts, shutd
                 has_scheduler = false;
                 continue;
             }
-            accepted = accept(&listener, &slots) => accepted,
+            accepted = entrance.accept() => accepted,
         };
-        if let Some((stream, slot)) = accepted {
-            workers.serve(stream, slot);
-        }
+        workers.serve(accepted);
     }
     // The port is free for the next daemon from here on.
-    drop(listener);
+    drop(entrance);
     workers.end().await;
     if has_scheduler {
         scheduler.await.map_err(|error| broke_down(&gate, error))?;
@@ -81,23 +85,4 @@ fn broke_down(gate: &Gate, cause: JoinError) -> Error {
     let error = Error::new(Code::Internal, "the gateway's scheduler broke down").because(cause);
     gate.end(&error);
     error
-}
-
-async fn accept(listener: &TcpListener, slots: &Arc<Semaphore>) -> Option<(TcpStream, OwnedSemaphorePermit)> {
-    let slot = slots.clone().acquire_owned().await.ok()?;
-    match listener.accept().await {
-        Ok((stream, _)) => Some((stream, slot)),
-        Err(error) => {
-            tracing::warn!(%error, "a connection to the inference port was not accepted");
-            let of_one_client = matches!(
-                error.kind(),
-                io::ErrorKind::ConnectionAborted | io::ErrorKind::ConnectionReset | io::ErrorKind::ConnectionRefused
-            );
-            if !of_one_client {
-                // No file descriptors are left: trying again at once would only keep a core busy.
-                tokio::time::sleep(Duration::from_millis(100)).await;
-            }
-            None
-        }
-    }
 }

@@ -6,6 +6,7 @@ use std::time::Instant;
 
 use bytes::Bytes;
 use corral_core::command::ControllerHandle;
+use corral_core::listen::Via;
 use corral_core::ports::{Clock, Ledger};
 use corral_core::usage::InferenceRoute;
 use corral_core::{Code, Error, Result, SessionId};
@@ -70,12 +71,17 @@ impl Service {
     }
 
     /// Answers a request, whatever it is.
-    pub(crate) async fn answer(self: &Arc<Self>, request: Request<Incoming>, framing: Framing) -> Response<Answer> {
+    pub(crate) async fn answer(
+        self: &Arc<Self>,
+        request: Request<Incoming>,
+        framing: Framing,
+        via: Option<&Via>,
+    ) -> Response<Answer> {
         let (head, body) = request.into_parts();
         let dialect = Dialect::of_path(head.uri.path());
         let origin = door::origin(&head.headers).cloned();
         let mut response = match door::check(&head, framing) {
-            Ok(()) => self.route(head, body, dialect).await.unwrap_or_else(|error| refusal(dialect, &error)),
+            Ok(()) => self.route(head, body, dialect, via).await.unwrap_or_else(|error| refusal(dialect, &error)),
             Err(error) => refusal(dialect, &error),
         };
         let headers = response.headers_mut();
@@ -89,8 +95,18 @@ impl Service {
         response
     }
 
-    async fn route(self: &Arc<Self>, head: Parts, body: Incoming, dialect: Dialect) -> Result<Response<Answer>> {
-        let session = door::tokens(&head.headers).find_map(|token| self.shared.controller.session_of(token));
+    async fn route(
+        self: &Arc<Self>,
+        head: Parts,
+        body: Incoming,
+        dialect: Dialect,
+        via: Option<&Via>,
+    ) -> Result<Response<Answer>> {
+        // The way by which it came says more than any token.
+        let session = match via {
+            Some(via) => Some(via.session.clone()),
+            None => door::tokens(&head.headers).find_map(|token| self.shared.controller.session_of(token)),
+        };
         let path = head.uri.path();
         if let Some(route) = InferenceRoute::of(path) {
             return match head.method {
@@ -120,7 +136,8 @@ impl Service {
                 if !reads {
                     return Err(wrong_method(&head, "GET"));
                 }
-                if door::tokens(&head.headers).any(|token| self.shared.controller.is_session_token(token)) {
+                let mut tokens = door::tokens(&head.headers);
+                if via.is_some() || tokens.any(|token| self.shared.controller.is_session_token(token)) {
                     let what = format!("a session may not use {}", door::shown(path));
                     return Err(Error::new(Code::Forbidden, what).hint("it is for the user of this machine alone"));
                 }

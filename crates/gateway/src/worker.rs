@@ -10,6 +10,7 @@ use std::io;
 use std::sync::Arc;
 use std::thread::available_parallelism;
 
+use corral_core::listen::{Accepted, Via};
 use corral_core::ports::Traffic;
 use tokio::net::TcpStream;
 use tokio::sync::{OwnedSemaphorePermit, mpsc, oneshot, watch};
@@ -25,12 +26,16 @@ use crate::traffic::shutting_down;
 /// More threads than these would only wait for llama-server.
 const MOST: usize = 4;
 
-/// A connection on its way to a thread, and its place among the connections there may be.
-type Accepted = (std::net::TcpStream, OwnedSemaphorePermit);
+/// A connection on its way to a thread, out of the runtime that accepted it.
+struct Moving {
+    stream: std::net::TcpStream,
+    place: OwnedSemaphorePermit,
+    via: Option<Arc<Via>>,
+}
 
 /// The threads.
 pub(crate) struct Workers {
-    threads: Vec<(mpsc::UnboundedSender<Accepted>, oneshot::Receiver<()>)>,
+    threads: Vec<(mpsc::UnboundedSender<Moving>, oneshot::Receiver<()>)>,
     next: usize,
 }
 
@@ -53,11 +58,11 @@ impl Workers {
     }
 
     /// Hands a connection to the next thread.
-    pub(crate) fn serve(&mut self, stream: TcpStream, slot: OwnedSemaphorePermit) {
+    pub(crate) fn serve(&mut self, Accepted { stream, place, via }: Accepted) {
         self.next = (self.next + 1) % self.threads.len().max(1);
         if let (Ok(stream), Some((thread, _))) = (stream.into_std(), self.threads.get(self.next)) {
             // A thread that has ended serves nobody: the connection is closed.
-            let _ = thread.send((stream, slot));
+            let _ = thread.send(Moving { stream, place, via });
         }
     }
 
@@ -74,16 +79,20 @@ impl Workers {
     }
 }
 
-async fn work(service: Arc<Service>, mut connections: mpsc::UnboundedReceiver<Accepted>, shutdown: CancellationToken) {
+async fn work(service: Arc<Service>, mut connections: mpsc::UnboundedReceiver<Moving>, shutdown: CancellationToken) {
     let tasks = TaskTracker::new();
     let words = watch::Sender::new(Word::default());
     let telling = tokio::spawn(tell(words.clone(), service.shared.gate.cuts(), shutdown));
-    while let Some((stream, slot)) = connections.recv().await {
+    while let Some(Moving { stream, place, via }) = connections.recv().await {
         let Ok(stream) = TcpStream::from_std(stream) else { continue };
-        let connection = connection(stream, service.clone(), words.subscribe());
+        let connection = connection(stream, via.clone(), service.clone(), words.subscribe());
         tasks.spawn(async move {
-            connection.await;
-            drop(slot);
+            match via {
+                None => connection.await,
+                // Its session may end before it does.
+                Some(via) => drop(via.end.run_until_cancelled(connection).await),
+            }
+            drop(place);
         });
     }
     tasks.close();

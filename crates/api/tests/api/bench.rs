@@ -9,6 +9,7 @@ use corral_api::{ApiState, Metrics, serve};
 use corral_core::catalog::{Catalog, Surroundings};
 use corral_core::command::ControllerHandle;
 use corral_core::controller::{Controller, ControllerConfig};
+use corral_core::listen::{Handover, handover};
 use corral_core::log::LogBuffer;
 use corral_core::snapshot::Snapshot;
 use corral_core::{Error, Secret};
@@ -48,6 +49,7 @@ pub(crate) struct Bench {
     pub(crate) logs: Arc<LogBuffer>,
     pub(crate) metrics: Arc<Metrics>,
     pub(crate) usage: Arc<FakeUsage>,
+    pub(crate) handover: Handover,
     pub(crate) shutdown: CancellationToken,
     pub(crate) serving: JoinHandle<Result<(), Error>>,
     pub(crate) models_dir: TempDir,
@@ -85,8 +87,9 @@ impl Bench {
         let (usage, shutdown) = (Arc::<FakeUsage>::default(), CancellationToken::new());
         let state = ApiState { usage: usage.clone(), ..api_state(controller) };
         let (controller, logs, metrics) = (state.controller.clone(), state.logs.clone(), state.metrics.clone());
-        let serving = tokio::spawn(serve(listener, state, shutdown.clone()));
-        Self { address, engine, controller, logs, metrics, usage, shutdown, serving, models_dir }
+        let (handover, handed) = handover();
+        let serving = tokio::spawn(serve(listener, handed, state, shutdown.clone()));
+        Self { address, engine, controller, logs, metrics, usage, handover, shutdown, serving, models_dir }
     }
 
     /// A request that is right in every way; tests spoil one thing at a time.
@@ -145,6 +148,12 @@ pub(crate) struct Ask {
 }
 
 impl Ask {
+    /// For another listener.
+    pub(crate) fn at(mut self, address: SocketAddr) -> Self {
+        self.address = address;
+        self
+    }
+
     /// Adds a header, even one that is there already.
     pub(crate) fn and(mut self, name: &str, value: &str) -> Self {
         self.headers.push((name.to_owned(), value.to_owned()));

@@ -5,6 +5,7 @@
 mod bench;
 mod bodies;
 mod doors;
+mod handed;
 mod operations;
 mod reads;
 mod sessions;

@@ -10,6 +10,7 @@ use corral_core::Secret;
 use corral_core::catalog::{Catalog, Surroundings};
 use corral_core::command::ControllerHandle;
 use corral_core::controller::{Controller, ControllerConfig};
+use corral_core::listen::handover;
 use corral_core::log::LogBuffer;
 use corral_core::snapshot::Snapshot;
 use corral_daemon::DaemonFile;
@@ -118,7 +119,7 @@ impl Daemon {
         let listener = runtime.block_on(TcpListener::bind("127.0.0.1:0")).unwrap();
         let management = listener.local_addr().unwrap();
         runtime.spawn(actor.run());
-        runtime.spawn(corral_api::serve(listener, state, shutdown.clone()));
+        runtime.spawn(corral_api::serve(listener, handover().1, state, shutdown.clone()));
         announce(&home, management);
         Self { home, engine, logs, controller, usage, shutdown, runtime }
     }

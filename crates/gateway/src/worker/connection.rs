@@ -9,6 +9,7 @@ use std::task::{Context, Poll};
 use std::time::Duration;
 
 use bytes::Bytes;
+use corral_core::listen::Via;
 use hyper::body::{Body, Frame, SizeHint};
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
@@ -40,8 +41,13 @@ pub(super) struct Word {
 }
 
 /// Serves a client until it goes, until the word that its answer is the last one, or that it is over. Each word makes it
-/// look whether its answer was cut.
-pub(super) async fn connection(stream: TcpStream, service: Arc<Service>, mut words: watch::Receiver<Word>) {
+/// look whether its answer was cut. What came `via` a session's listener is that session's.
+pub(super) async fn connection(
+    stream: TcpStream,
+    via: Option<Arc<Via>>,
+    service: Arc<Service>,
+    mut words: watch::Receiver<Word>,
+) {
     // Tokens are small and should not wait for each other.
     let _ = stream.set_nodelay(true);
     let newest = Arc::new(Newest::default());
@@ -50,9 +56,10 @@ pub(super) async fn connection(stream: TcpStream, service: Arc<Service>, mut wor
     let answers = newest.clone();
     let answer = service_fn(move |request| {
         let (service, framing, newest) = (service.clone(), framings.next(), answers.clone());
+        let via = via.clone();
         newest.begin();
         async move {
-            let response = service.answer(request, framing).await;
+            let response = service.answer(request, framing, via.as_deref()).await;
             Ok::<_, Infallible>(response.map(|answer| Tended::new(answer, newest)))
         }
     });

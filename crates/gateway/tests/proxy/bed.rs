@@ -6,6 +6,7 @@ use std::time::Duration;
 use corral_core::catalog::{Catalog, Surroundings};
 use corral_core::command::{self, ControllerEnds};
 use corral_core::launch::Runtime;
+use corral_core::listen::{Handover, handover};
 use corral_core::ports::{Clock, Endpoint, Instance, Ledger, Route, Traffic};
 use corral_core::snapshot::{CatalogView, Phase, Snapshot};
 use corral_core::usage::RequestRecord;
@@ -37,6 +38,7 @@ pub(crate) struct Bed {
     pub(crate) gate: Gate,
     pub(crate) records: Arc<Records>,
     pub(crate) ends: ControllerEnds,
+    pub(crate) handover: Handover,
     address: std::net::SocketAddr,
     pub(crate) serving: JoinHandle<Result<()>>,
     shutdown: tokio_util::sync::DropGuard,
@@ -71,8 +73,9 @@ impl Bed {
         let records = Arc::new(Records::default());
         let shutdown = CancellationToken::new();
         let ports = GatewayPorts { controller, ledger: records.clone(), clock };
-        let serving = tokio::spawn(serve(listener, gate.clone(), ports, shutdown.clone()));
-        Self { gate, records, ends, address, serving, shutdown: shutdown.drop_guard() }
+        let (handover, handed) = handover();
+        let serving = tokio::spawn(serve(listener, handed, gate.clone(), ports, shutdown.clone()));
+        Self { gate, records, ends, handover, address, serving, shutdown: shutdown.drop_guard() }
     }
 
     /// A gateway before a server, and a request on its way: the client's end of it and the server's.
@@ -107,9 +110,7 @@ impl Bed {
 
     /// Sends these bytes on a new connection.
     pub(crate) async fn send(&self, bytes: impl AsRef<[u8]>) -> Client {
-        let mut stream = TcpStream::connect(self.address).await.expect("a connection");
-        stream.write_all(bytes.as_ref()).await.expect("sent");
-        Client { stream, read: Vec::new() }
+        Client::send(self.address, bytes).await
     }
 
     /// Posts a body.
@@ -140,6 +141,13 @@ pub(crate) struct Client {
 }
 
 impl Client {
+    /// Sends these bytes on a new connection.
+    pub(crate) async fn send(address: std::net::SocketAddr, bytes: impl AsRef<[u8]>) -> Self {
+        let mut stream = TcpStream::connect(address).await.expect("a connection");
+        stream.write_all(bytes.as_ref()).await.expect("sent");
+        Self { stream, read: Vec::new() }
+    }
+
     /// All that has come once this has; panics where the connection ends before.
     pub(crate) async fn until(&mut self, wanted: &str) -> String {
         loop {

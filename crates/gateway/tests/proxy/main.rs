@@ -6,6 +6,7 @@
 mod bed;
 mod doors;
 mod ending;
+mod handed;
 mod stalled;
 mod streams;
 

@@ -9,6 +9,9 @@ use serde::{Deserialize, Serialize};
 pub struct Settings {
     /// What becomes of the loaded model when Corral ends.
     pub on_quit: OnQuit,
+    /// The terminal that a local Claude opens in; without it, the desktop's, or the first that is found.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub terminal: Option<TerminalSetting>,
 }
 
 /// What becomes of the loaded model when Corral ends.
@@ -20,4 +23,15 @@ pub enum OnQuit {
     Stop,
     /// It goes on running; the next start of Corral adopts it.
     Keep,
+}
+
+/// A terminal.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(untagged, expecting = "a terminal is a name, a path, or a list of a program and its options")]
+pub enum TerminalSetting {
+    /// Its name, or its absolute path: `"kitty"`.
+    Name(String),
+    /// A program and its options; the command to run follows them. `{title}` and `{folder}` at the end of an option
+    /// stand for the window's title and the folder to start in: `["xterm", "-fa", "Mono", "-T", "{title}", "-e"]`.
+    Command(Vec<String>),
 }

@@ -25,7 +25,7 @@ pub fn read_settings(paths: &Paths) -> Result<Settings> {
 
 #[cfg(test)]
 mod tests {
-    use corral_core::settings::OnQuit;
+    use corral_core::settings::{OnQuit, TerminalSetting};
 
     use super::*;
 
@@ -38,7 +38,17 @@ mod tests {
         assert_eq!(read_settings(&paths).unwrap(), Settings::default());
         std::fs::write(&paths.settings, "on_quit = \"keep\"\n").unwrap();
         assert_eq!(read_settings(&paths).unwrap().on_quit, OnQuit::Keep);
-        for (text, said) in [("# a\non_quit = \"never\"\n", "never"), ("# a\non_qiut = \"keep\"\n", "on_qiut")] {
+        std::fs::write(&paths.settings, "terminal = \"kitty\"\n").unwrap();
+        assert_eq!(read_settings(&paths).unwrap().terminal, Some(TerminalSetting::Name("kitty".to_owned())));
+        std::fs::write(&paths.settings, "terminal = [\"xterm\", \"-e\"]\n").unwrap();
+        let words = vec!["xterm".to_owned(), "-e".to_owned()];
+        assert_eq!(read_settings(&paths).unwrap().terminal, Some(TerminalSetting::Command(words)));
+        let mistakes = [
+            ("# a\non_quit = \"never\"\n", "never"),
+            ("# a\non_qiut = \"keep\"\n", "on_qiut"),
+            ("# a\nterminal = 1\n", "a terminal is a name, a path, or a list of a program and its options"),
+        ];
+        for (text, said) in mistakes {
             std::fs::write(&paths.settings, text).unwrap();
             let error = read_settings(&paths).unwrap_err();
             assert_eq!(error.code(), Code::CatalogInvalid);

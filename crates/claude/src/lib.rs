@@ -3,6 +3,7 @@
 //!
 //! Nothing here starts a jail or asks a server. The paths that end in "inside" are those that the jailed program sees.
 
+pub mod environment;
 pub mod managed;
 pub mod profile;
 

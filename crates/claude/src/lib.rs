@@ -5,10 +5,15 @@
 
 pub mod environment;
 pub mod managed;
+pub mod preflight;
 pub mod profile;
+pub mod program;
+pub mod version;
 
 mod folder;
 mod json;
+mod lookup;
+mod run;
 
 /// Looks a variable of the user's environment up.
 pub type Variables<'a> = dyn Fn(&str) -> Option<std::ffi::OsString> + 'a;

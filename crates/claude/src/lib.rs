@@ -8,6 +8,7 @@ pub mod managed;
 pub mod preflight;
 pub mod profile;
 pub mod program;
+pub mod terminal;
 pub mod version;
 
 mod folder;

@@ -4,6 +4,7 @@ mod adapters;
 mod catalog_file;
 mod doctor;
 mod hex;
+pub mod jails;
 mod paths;
 mod runtime_files;
 mod serve;

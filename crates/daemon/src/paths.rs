@@ -40,6 +40,8 @@ pub struct Paths {
     pub lock: PathBuf,
     /// The API key of the `llama-server` that serves.
     pub api_key: PathBuf,
+    /// The socket by which launchers hand the listeners of their jails over.
+    pub jails: PathBuf,
 }
 
 impl Paths {
@@ -76,6 +78,7 @@ impl Paths {
             daemon_file: run_dir.join("daemon.json"),
             lock: run_dir.join("lock"),
             api_key: run_dir.join("api-key"),
+            jails: run_dir.join("jails.sock"),
             config_dir,
             data_dir,
             state_dir,

@@ -8,7 +8,6 @@ use corral_api::{ApiState, Metrics};
 use corral_core::command::ControllerHandle;
 use corral_core::controller::{Controller, ControllerConfig};
 use corral_core::launch::Runtime;
-use corral_core::listen::handover;
 use corral_core::log::LogBuffer;
 use corral_core::ports::Ports;
 use corral_core::settings::OnQuit;
@@ -24,6 +23,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::adapters::{CountedJournal, LoggedNotices, SystemClock};
 use crate::catalog_file::{self, ensure_catalog};
+use crate::jails::{Jails, JailsPorts};
 use crate::paths::Paths;
 use crate::runtime_files::{DaemonFile, HomeLock, KeyFile, new_token, private_dir, remove};
 use crate::settings_file::read_settings;
@@ -89,10 +89,7 @@ fn allow_many_connections() {
 async fn run(env: Environment, options: ServeOptions) -> Result<()> {
     let mut signals = Signals::new()?;
     let paths = Paths::resolve(&env)?;
-    for folder in [&paths.run_dir, &paths.state_dir, &paths.slots_dir, &paths.data_dir] {
-        private_dir(folder)?;
-    }
-    let _lock = HomeLock::take(&paths)?;
+    let _lock = take_home(&paths)?;
     let settings = read_settings(&paths)?;
     if ensure_catalog(&paths)? {
         tracing::info!("made {} with examples: edit it to name your models", paths.catalog.display());
@@ -106,6 +103,7 @@ async fn run(env: Environment, options: ServeOptions) -> Result<()> {
     let server = in_force.server.clone();
     let (listener, management) = bind("management", server.management, &paths).await?;
     let (inference_listener, gateway) = bind("gateway", server.gateway, &paths).await?;
+    let jails = Jails::bind(&paths)?;
 
     let version = env!("CARGO_PKG_VERSION").to_owned();
     let logs = Arc::new(LogBuffer::new(LOG_BOUNDS.0, LOG_BOUNDS.1));
@@ -142,10 +140,12 @@ async fn run(env: Environment, options: ServeOptions) -> Result<()> {
     let watcher = tokio::spawn(catalog_file::watch(paths.clone(), catalog_text, server, handle.clone(), engines));
     let end = CancellationToken::new();
     let state = ApiState { controller: handle.clone(), logs, token, metrics, usage: store, version };
-    let api = tokio::spawn(corral_api::serve(listener, handover().1, state, end.clone()));
+    let (jails_ports, from_jails) = JailsPorts::new(handle.clone());
+    let api = tokio::spawn(corral_api::serve(listener, from_jails.management, state, end.clone()));
     let gateway_ports = GatewayPorts { controller: handle.clone(), ledger: request_ledger, clock };
-    let inference = corral_gateway::serve(inference_listener, handover().1, gate, gateway_ports, end.clone());
+    let inference = corral_gateway::serve(inference_listener, from_jails.gateway, gate, gateway_ports, end.clone());
     let mut inference = tokio::spawn(inference);
+    let jails = tokio::spawn(jails.serve(jails_ports, end.clone()));
     (options.on_ready)(&Serving { management, gateway, paths: paths.clone() });
 
     tokio::select! {
@@ -161,14 +161,28 @@ async fn run(env: Environment, options: ServeOptions) -> Result<()> {
     });
     shut_down(&handle, actor, settings.on_quit, &mut signals).await;
     end.cancel();
-    let badly = |what: &str, error| Error::new(Code::Internal, format!("{what} ended badly")).because(error);
-    let gateway_end = inference.await.unwrap_or_else(|error| Err(badly("the gateway", error)));
-    let api_end = api.await.unwrap_or_else(|error| Err(badly("the API", error)));
+    let gateway_end = end_of("the gateway", inference).await;
+    let api_end = end_of("the API", api).await;
+    jails.await.unwrap_or_else(|error| tracing::error!(%error, "the listeners of jails ended badly"));
     // After everything that records.
     usage::flush(ledger_writer).await;
     remove(&paths.daemon_file);
     remove(&paths.token);
     gateway_end.and(api_end)
+}
+
+/// Makes the folders, and holds them for this daemon.
+fn take_home(paths: &Paths) -> Result<HomeLock> {
+    for folder in [&paths.run_dir, &paths.state_dir, &paths.slots_dir, &paths.data_dir] {
+        private_dir(folder)?;
+    }
+    HomeLock::take(paths)
+}
+
+/// How a part ended that was told to.
+async fn end_of(what: &str, part: JoinHandle<Result<()>>) -> Result<()> {
+    let badly = |error| Error::new(Code::Internal, format!("{what} ended badly")).because(error);
+    part.await.unwrap_or_else(|error| Err(badly(error)))
 }
 
 /// The error of a part that ended though nobody had told it to.

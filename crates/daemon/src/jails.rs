@@ -1,0 +1,96 @@
+//! Listeners of jails, handed over to the daemon.
+//!
+//! A jail has a network of its own with nothing in it but listening sockets, which its launcher holds outside. The
+//! launcher hands them over by the socket [`Paths::jails`], and the daemon accepts the jail's connections itself:
+//! nothing copies bytes in between, and what comes by such a listener is that session's, whatever token it carries or
+//! lacks.
+//!
+//! There is one connection for each jail. The launcher sends a line of JSON, and with its first byte the listeners
+//! (`SCM_RIGHTS`), in the order in which the line names them:
+//!
+//! ```json
+//! {"token": "64 hexadecimal digits", "label": "~/project", "listeners": ["gateway", "management"]}
+//! ```
+//!
+//! `label` may be missing, and so may `listeners`, which then are these two. The token is that of a session attached,
+//! or one that this daemon has never seen: then the session is attached with it, so that a jail outlives a restart of
+//! the daemon. The answer is one line, `{"ok": true, "session": "ID"}` or `{"error": {"code", "message", "hint"}}`;
+//! after an error the connection ends.
+//!
+//! Otherwise the listeners are served, and the session is attached, until the launcher closes the connection, as it
+//! also does by being killed. Nothing more is said on it. Where the daemon closes it, the session was detached or the
+//! daemon has ended; the launcher may then hand the same listeners to the next one.
+
+mod client;
+mod receive;
+mod serve;
+#[cfg(test)]
+mod tests;
+
+use std::io;
+use std::path::Path;
+
+use corral_core::{ErrorBody, SessionId};
+use rustix::fs::{Mode, OFlags};
+use serde::{Deserialize, Serialize};
+
+pub use self::client::{Handed, Listeners, hand_over};
+pub(crate) use self::serve::{Jails, JailsPorts};
+#[cfg(doc)]
+use crate::paths::Paths;
+
+/// The launcher's line. It is not printed: it holds a token.
+#[derive(Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Hello {
+    token: String,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    label: Option<String>,
+    #[serde(default = "Listener::both")]
+    listeners: Vec<Listener>,
+}
+
+/// What a listener is for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+enum Listener {
+    Gateway,
+    Management,
+}
+
+impl Listener {
+    fn both() -> Vec<Self> {
+        vec![Self::Gateway, Self::Management]
+    }
+}
+
+/// The daemon's line.
+#[derive(Debug, Serialize, Deserialize)]
+#[serde(untagged)]
+enum Answer {
+    Taken { ok: bool, session: SessionId },
+    Refused { error: ErrorBody },
+}
+
+impl Answer {
+    /// As it is sent.
+    fn line(&self) -> Vec<u8> {
+        let mut line = serde_json::to_vec(self).unwrap_or_default();
+        line.push(b'\n');
+        line
+    }
+}
+
+/// The longest path that the address of a socket has room for, in bytes.
+const MAX_PATH: usize = 107;
+
+/// Calls with a path for the address of a socket: this one, or a short one by way of its folder.
+fn with_address<T>(path: &Path, call: impl FnOnce(&Path) -> io::Result<T>) -> io::Result<T> {
+    use std::os::fd::AsRawFd;
+    let (Some(folder), Some(name)) = (path.parent(), path.file_name()) else { return call(path) };
+    if path.as_os_str().len() <= MAX_PATH {
+        return call(path);
+    }
+    let folder = rustix::fs::open(folder, OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty())?;
+    call(&Path::new("/proc/self/fd").join(folder.as_raw_fd().to_string()).join(name))
+}

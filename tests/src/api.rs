@@ -114,6 +114,14 @@ impl Api {
         self.try_post(path, body).unwrap_or_else(|error| panic!("POST {path}: {error}"))
     }
 
+    /// `DELETE` with the token.
+    #[track_caller]
+    pub fn delete(&self, path: &str) -> Answer {
+        let request = self.agent.delete(format!("{}{path}", self.base));
+        let answer = request.header("Authorization", format!("Bearer {}", self.token)).call();
+        answer.and_then(read).unwrap_or_else(|error| panic!("DELETE {path}: {error}"))
+    }
+
     /// Switches and waits for the end.
     #[track_caller]
     pub fn switch_wait(&self, model: &str) -> Answer {

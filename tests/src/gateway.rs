@@ -31,6 +31,11 @@ impl Client {
         Self { token: None, ..Self::at(url, "") }
     }
 
+    /// For this address, without a token.
+    pub fn open(address: SocketAddr) -> Self {
+        Self { address, token: None }
+    }
+
     /// For a server of inference itself, with its key.
     pub fn at(url: &str, key: &str) -> Self {
         let address = url.strip_prefix("http://").and_then(|address| address.parse().ok());

@@ -13,6 +13,7 @@ pub mod engine;
 pub mod gateway;
 pub mod http;
 pub mod inference;
+pub mod jail;
 pub mod load;
 pub mod parts;
 pub mod process;

@@ -47,7 +47,7 @@ impl Live {
 
 /// What is on or off for every session.
 const FIXED: &[(&str, &str)] = &[
-    // An empty key keeps one that a settings file names from being used.
+    // There is no other login than the token.
     ("ANTHROPIC_API_KEY", ""),
     // Messages of the role `system` inside a conversation: many templates refuse them.
     ("CLAUDE_CODE_MODEL_CAPABILITIES", "-mid_conv_system,-mid_conv_tool_change"),

@@ -7,3 +7,4 @@ pub mod keyring;
 pub mod landlock_layer;
 pub mod protocol;
 pub mod seccomp;
+pub mod support;

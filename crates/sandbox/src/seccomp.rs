@@ -1,6 +1,6 @@
 //! What the kernel refuses to everything in the jail, whatever its namespaces and files would allow.
 //!
-//! All calls are allowed but those of the [`table`], and those that it cannot know: numbers beyond the newest one. A
+//! All calls are allowed but those of the table, and those that it cannot know: numbers beyond the newest one. A
 //! refused call answers an error, so that programs which only probe go on without it. Calls of another architecture
 //! than the program's own end the process, for the table does not fit them.
 

@@ -3,8 +3,11 @@
 //! A [`Policy`] says what may be seen and done. Outside, [`launch`] turns it into arguments for bubblewrap and starts that;
 //! inside, [`init`] is the first process, finishes the jail and runs commands in it.
 
+mod beneath;
 pub mod keyring;
 pub mod landlock_layer;
 pub mod protocol;
 pub mod seccomp;
+mod shown;
 pub mod support;
+pub mod workspace;

@@ -3,9 +3,12 @@
 //! A [`Policy`] says what may be seen and done. Outside, [`launch`] turns it into arguments for bubblewrap and starts that;
 //! inside, [`init`] is the first process, finishes the jail and runs commands in it.
 
+#[cfg(test)]mod bed;
+pub mod audit;
 mod beneath;
 pub mod keyring;
 pub mod landlock_layer;
+pub mod protected;
 pub mod protocol;
 pub mod seccomp;
 mod shown;

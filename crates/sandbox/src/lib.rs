@@ -3,14 +3,27 @@
 //! A [`Policy`] says what may be seen and done. Outside, [`launch`] turns it into arguments for bubblewrap and starts that;
 //! inside, [`init`] is the first process, finishes the jail and runs commands in it.
 
-#[cfg(test)]mod bed;
+mod arguments;
+mod attend;
 pub mod audit;
+#[cfg(test)]
+mod bed;
 mod beneath;
+mod channel;
+pub mod init;
 pub mod keyring;
 pub mod landlock_layer;
+mod launch;
+mod policy;
 pub mod protected;
 pub mod protocol;
 pub mod seccomp;
 mod shown;
 pub mod support;
+mod terminal;
 pub mod workspace;
+
+pub use self::arguments::{Argument, Host, INIT, Source, arguments};
+pub use self::attend::Main;
+pub use self::launch::Jail;
+pub use self::policy::{Access, Bind, DataFile, GATEWAY_PORT, HOME, MANAGEMENT_PORT, Policy};

@@ -5,7 +5,6 @@
 //! [`Event::Refused`].
 
 use std::ffi::OsString;
-use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
 
@@ -32,7 +31,7 @@ pub struct SetUp {
     /// Ports of the jail's own 127.0.0.1 to listen on; the listening sockets are passed out with [`Event::Ready`].
     pub listen: Vec<u16>,
     /// Folders and files that may be written beneath; all else is for reading.
-    pub writable: Vec<PathBuf>,
+    pub writable: Vec<OsString>,
     /// Bounds of everything that runs.
     pub limits: ResourceLimits,
 }
@@ -58,7 +57,7 @@ pub struct Run {
     /// All of its environment.
     pub environment: Vec<(OsString, OsString)>,
     /// Where it starts.
-    pub directory: PathBuf,
+    pub directory: OsString,
     /// The terminal that it gets, if any.
     pub terminal: Option<Terminal>,
     /// The jail ends with it.

@@ -1,0 +1,173 @@
+//! Starting a jail from outside.
+
+use std::ffi::OsString;
+use std::fs::File;
+use std::io::{self, Read, Seek, Write};
+use std::net::TcpListener;
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
+use std::os::unix::ffi::OsStringExt;
+use std::os::unix::net::UnixStream;
+use std::os::unix::process::CommandExt;
+use std::path::Path;
+use std::process::{Child, Command, Stdio};
+
+use close_fds::CloseFdsBuilder;
+use corral_core::{Code, Error, Result};
+use rustix::fs::{MemfdFlags, Mode, OFlags, memfd_create, open};
+use rustix::io::{FdFlags, fcntl_setfd};
+
+use crate::arguments::{Argument, Host, INIT, Source, arguments, files};
+use crate::channel::Channel;
+use crate::keyring;
+use crate::policy::Policy;
+use crate::protocol::{Event, Request, Run, SetUp};
+
+/// How much of what bubblewrap says is repeated, in bytes.
+const SAID: u64 = 4096;
+
+/// A jail that stands, and ends with this value.
+#[derive(Debug)]
+pub struct Jail {
+    bwrap: Child,
+    channel: Channel<UnixStream>,
+    /// The sockets that listen on the jail's own 127.0.0.1, in the order of [`Policy::listen`].
+    pub listeners: Vec<TcpListener>,
+    /// Landlock's ABI, where it is in force.
+    pub landlock: Option<u8>,
+}
+
+impl Jail {
+    /// Builds a jail with this bubblewrap. Nothing runs in it yet but its init.
+    ///
+    /// [`Code::JailFailed`] with what bubblewrap or the init said. The session keyring of this process is a new one from
+    /// then on, and none of its descriptors but the standard ones are inherited by what it starts.
+    pub fn start(bwrap: &Path, policy: &Policy) -> Result<Self> {
+        keyring::join_empty()?;
+        let (bwrap, socket) = spawn(bwrap, policy)
+            .map_err(|error| Error::new(Code::JailFailed, "bubblewrap cannot be started").because(error))?;
+        let mut jail = Self { bwrap, channel: Channel::new(socket), listeners: Vec::new(), landlock: None };
+        let writable = policy.writable().map(|path| path.as_os_str().to_owned()).collect();
+        let set_up = SetUp { listen: policy.listen.clone(), writable, limits: policy.limits };
+        // Where it has ended already, what it said is told below.
+        let _ = jail.channel.send(&Request::SetUp(set_up), &[]);
+        match jail.channel.receive() {
+            Ok(Some(Event::Ready { landlock })) => {
+                let sockets = jail.channel.descriptors(policy.listen.len()).map_err(broken)?;
+                jail.listeners = sockets.into_iter().map(TcpListener::from).collect();
+                jail.landlock = landlock;
+                Ok(jail)
+            }
+            Ok(Some(Event::Refused { why })) => {
+                Err(Error::new(Code::JailFailed, format!("the jail cannot be built: {why}"))
+                    .hint("`corral doctor` says what this kernel offers"))
+            }
+            Ok(_) | Err(_) => Err(jail.explained()),
+        }
+    }
+
+    /// Why there is no jail, in bubblewrap's words.
+    fn explained(&mut self) -> Error {
+        let mut said = String::new();
+        if let Some(errors) = self.bwrap.stderr.take() {
+            // What cannot be read is not told.
+            let _ = errors.take(SAID).read_to_string(&mut said);
+        }
+        let said = said.trim().trim_start_matches("bwrap: ");
+        let why = if said.is_empty() { "bubblewrap ended without a word" } else { said };
+        Error::new(Code::JailFailed, format!("the jail cannot be built: {why}"))
+            .hint("`corral doctor` says whether this machine can build one, and what mends it")
+    }
+
+    /// Asks for a command to be run; what becomes of it comes as events.
+    pub(crate) fn run(&mut self, run: Run, descriptors: &[BorrowedFd<'_>]) -> Result<()> {
+        self.channel.send(&Request::Run(run), descriptors).map_err(broken)
+    }
+
+    pub(crate) fn signal(&mut self, id: u64, signal: i32) -> Result<()> {
+        self.channel.send(&Request::Signal { id, signal }, &[]).map_err(broken)
+    }
+
+    /// Its events.
+    pub(crate) fn channel(&mut self) -> &mut Channel<UnixStream> {
+        &mut self.channel
+    }
+
+    /// The process that holds the jail, outside of it.
+    pub fn pid(&self) -> u32 {
+        self.bwrap.id()
+    }
+}
+
+/// Where its events come from.
+impl AsFd for Jail {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.channel.as_fd()
+    }
+}
+
+impl Drop for Jail {
+    fn drop(&mut self) {
+        // With its init all of the jail ends; where that has ended, nobody is hit.
+        let _ = self.bwrap.kill();
+        let _ = self.bwrap.wait();
+    }
+}
+
+/// The jail's own side has gone or makes no sense.
+pub(crate) fn broken(error: io::Error) -> Error {
+    Error::new(Code::JailFailed, "the jail has broken down").because(error)
+}
+
+fn spawn(bwrap: &Path, policy: &Policy) -> io::Result<(Child, UnixStream)> {
+    // What this process was started with is nobody's business inside.
+    CloseFdsBuilder::new().cloexecfrom(3);
+    let contents = files(policy).into_iter().map(|file| in_memory("file", &file.content));
+    let contents = contents.collect::<io::Result<Vec<_>>>()?;
+    let init = open("/proc/self/exe", OFlags::PATH | OFlags::CLOEXEC, Mode::empty())?;
+    let descriptor = |source: Source| match source {
+        Source::Bind(index) => policy.binds.get(index).map(|bind| bind.source.as_fd()),
+        Source::File(index) => contents.get(index).map(AsFd::as_fd),
+        Source::Init => Some(init.as_fd()),
+    };
+    let mut inherited = Vec::new();
+    let mut options = Vec::new();
+    for argument in arguments(policy, &Host::look()) {
+        let text = match argument {
+            Argument::Text(text) => text,
+            Argument::Descriptor(source) => {
+                let descriptor = descriptor(source).ok_or_else(|| io::Error::other("a bind of no policy"))?;
+                inherited.push(descriptor);
+                OsString::from(descriptor.as_raw_fd().to_string())
+            }
+        };
+        options.extend(text.into_vec());
+        options.push(0);
+    }
+    let options = in_memory("arguments", &options)?;
+    inherited.push(options.as_fd());
+
+    let (socket, inner) = UnixStream::pair()?;
+    let mut command = Command::new(bwrap);
+    // Arguments can be read in the jail, from /proc/1/cmdline, until the init runs.
+    command.arg("--args").arg(options.as_raw_fd().to_string()).args(["--", INIT]);
+    command.env_clear().current_dir("/");
+    // What keys of the terminal do is for the command inside, and for this process until there is one.
+    command.process_group(0);
+    command.stdin(OwnedFd::from(inner)).stdout(Stdio::null()).stderr(Stdio::piped());
+    for descriptor in &inherited {
+        fcntl_setfd(descriptor, FdFlags::empty())?;
+    }
+    let child = command.spawn();
+    for descriptor in &inherited {
+        fcntl_setfd(descriptor, FdFlags::CLOEXEC)?;
+    }
+    Ok((child?, socket))
+}
+
+/// A file without a name.
+fn in_memory(name: &str, content: &[u8]) -> io::Result<OwnedFd> {
+    let mut file = File::from(memfd_create(name, MemfdFlags::CLOEXEC)?);
+    file.write_all(content)?;
+    file.rewind()?;
+    Ok(file.into())
+}

@@ -1,5 +1,6 @@
 //! What can stand behind `corral`.
 
+use std::ffi::OsString;
 use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand, ValueEnum, ValueHint};
@@ -72,6 +73,25 @@ Examples:
   corral usage --by day --since 2026-11-01
   corral usage --by session --json | jq -r '.rows[] | [.key, .tokens_in, .tokens_out] | @tsv'")]
     Usage(UsageArgs),
+    /// Open Claude Code on the local model, in a jail: it sees this folder and the model, and nothing else of yours
+    ///
+    /// The same as `claude-local`. Its profile is `~/.claude-local`; your normal `claude`, with its login, is not touched.
+    #[command(after_help = "\
+Examples:
+  corral claude                          in this folder, with the model that is loaded
+  corral claude --model glm-4-7-flash -- --continue
+  corral claude --explain                what the jail shows and allows, and why it holds
+
+Exit codes: that of Claude Code; 69 where no model can be had, 78 where there is no jail: it never runs without one.")]
+    Claude(ClaudeArgs),
+    /// Run any command in the jail that Claude Code runs in
+    #[command(after_help = "\
+Examples:
+  corral jail -- bash
+  corral jail --network none --workspace ~/src/unknown -- make test
+
+Exit codes: that of the command; 78 where there is no jail: it never runs without one.")]
+    Jail(JailArgs),
     /// Say whether a catalog is right, and if not, where and why
     ///
     /// Needs no daemon. Looks at the model files too: is each there, and whole?
@@ -93,6 +113,53 @@ Examples:
   corral completions zsh  >~/.zfunc/_corral
   corral completions fish >~/.config/fish/completions/corral.fish")]
     Completions(CompletionsArgs),
+}
+
+/// What the jail depends on.
+#[derive(Debug, Args)]
+pub(crate) struct JailOptions {
+    /// The folder to work in, at the same path inside; this one if none is given
+    #[arg(short, long, value_name = "DIR", value_hint = ValueHint::DirPath)]
+    pub(crate) workspace: Option<PathBuf>,
+    /// What can be reached: the local models, or nothing
+    #[arg(long, value_enum, default_value_t = Network::Local)]
+    pub(crate) network: Network,
+    /// Say in plain words what the jail shows and allows, and start nothing
+    #[arg(long)]
+    pub(crate) explain: bool,
+}
+
+/// What of a network there is in a jail.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Network {
+    /// 127.0.0.1:8080 and :8081: inference, and looking and switching
+    Local,
+    /// Nothing
+    None,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct JailArgs {
+    #[command(flatten)]
+    pub(crate) jail: JailOptions,
+    /// The command and its arguments
+    #[arg(last = true, required_unless_present = "explain", value_name = "COMMAND")]
+    pub(crate) command: Vec<OsString>,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct ClaudeArgs {
+    /// The model to load first: an id or alias; the one that is loaded if none is given
+    #[arg(short, long)]
+    pub(crate) model: Option<String>,
+    #[command(flatten)]
+    pub(crate) jail: JailOptions,
+    /// Where it does not start, wait for Enter: for a window that would close
+    #[arg(long, hide = true)]
+    pub(crate) hold_on_failure: bool,
+    /// Arguments for Claude Code
+    #[arg(last = true, value_name = "ARGUMENTS")]
+    pub(crate) arguments: Vec<OsString>,
 }
 
 #[derive(Debug, Args)]

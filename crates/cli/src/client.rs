@@ -63,6 +63,11 @@ impl Client {
         self.body(request.config().timeout_global(Some(ANSWER)).build().call())
     }
 
+    /// The body of the answer to a `GET` of another of Corral's addresses, which needs no token and gets none.
+    pub(crate) fn fetch(&self, url: &str) -> Result<Vec<u8>> {
+        self.body(self.agent.get(url).config().timeout_global(Some(ANSWER)).build().call())
+    }
+
     /// The body of the answer to a `POST` of a JSON value.
     pub(crate) fn post(&self, path: &str, body: &impl Serialize, patience: Patience) -> Result<Vec<u8>> {
         let request = self.agent.post(self.url(path)).header("Authorization", self.bearer());

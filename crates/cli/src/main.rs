@@ -5,6 +5,7 @@ mod client;
 mod commands;
 mod events;
 mod exit;
+mod jail;
 mod output;
 mod progress;
 mod table;
@@ -22,6 +23,11 @@ use crate::args::Cli;
 use crate::output::{Failed, Output, complain};
 
 fn main() -> ExitCode {
+    let mut arguments = std::env::args_os();
+    // In a jail this program is the first process.
+    if arguments.next().is_some_and(|name| corral_sandbox::init::is_init(&name)) {
+        return corral_sandbox::init::main(arguments);
+    }
     let env = Environment::from_process();
     match Cli::try_parse() {
         Ok(cli) => run(cli, env),

@@ -42,6 +42,10 @@ pub struct Paths {
     pub api_key: PathBuf,
     /// The socket by which launchers hand the listeners of their jails over.
     pub jails: PathBuf,
+    /// The profile of the jailed Claude Code, which is the home of everything that runs in a jail.
+    pub profile: PathBuf,
+    /// Where things are moved to that were left in a workspace and would run by themselves.
+    pub quarantine: PathBuf,
 }
 
 impl Paths {
@@ -54,19 +58,26 @@ impl Paths {
             let root = std::path::absolute(root)
                 .map_err(|error| Error::new(Code::Io, "CORRAL_HOME is no usable path").because(error))?;
             return Ok(Self::new(base.home_dir(), root.join("config"), root.join("data"), &root.join("cache"), {
-                let run = root.join("run");
-                (root.join("state"), run)
+                let [state, run, profile] = ["state", "run", "claude-local"].map(|name| root.join(name));
+                (state, run, profile)
             }));
         }
         let state = base.state_dir().unwrap_or_else(|| base.data_local_dir()).join("corral");
         // Without a login session there is no runtime folder; the state folder is this user's own as well.
         let run = base.runtime_dir().map_or_else(|| state.join("run"), |dir| dir.join("corral"));
         let (config, data) = (base.config_dir().join("corral"), base.data_dir().join("corral"));
-        Ok(Self::new(base.home_dir(), config, data, &base.cache_dir().join("corral"), (state, run)))
+        let profile = base.home_dir().join(".claude-local");
+        Ok(Self::new(base.home_dir(), config, data, &base.cache_dir().join("corral"), (state, run, profile)))
     }
 
-    fn new(home: &Path, config_dir: PathBuf, data_dir: PathBuf, cache: &Path, dirs: (PathBuf, PathBuf)) -> Self {
-        let (state_dir, run_dir) = dirs;
+    fn new(
+        home: &Path,
+        config_dir: PathBuf,
+        data_dir: PathBuf,
+        cache: &Path,
+        dirs: (PathBuf, PathBuf, PathBuf),
+    ) -> Self {
+        let (state_dir, run_dir, profile) = dirs;
         Self {
             home: home.to_owned(),
             catalog: config_dir.join("models.toml"),
@@ -79,6 +90,8 @@ impl Paths {
             lock: run_dir.join("lock"),
             api_key: run_dir.join("api-key"),
             jails: run_dir.join("jails.sock"),
+            profile,
+            quarantine: state_dir.join("quarantine"),
             config_dir,
             data_dir,
             state_dir,

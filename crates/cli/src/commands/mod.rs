@@ -1,8 +1,10 @@
 //! One module for each group of commands.
 
 mod check;
+mod claude;
 mod describe;
 mod doctor;
+mod jail;
 mod list;
 mod logs;
 mod operate;
@@ -29,6 +31,8 @@ pub(crate) fn run(command: Command, env: Environment, out: &mut Output) -> Outco
         Command::Switch(args) => operate::switch(args, &env, out),
         Command::Logs(args) => logs::logs(&args, &env, out),
         Command::Usage(args) => usage::usage(&args, &env, out),
+        Command::Claude(args) => claude::claude(args, &env, out),
+        Command::Jail(args) => jail::jail(args, &env, out),
         Command::Check(args) => check::check(args.file, &env, out),
         Command::Schema(args) => describe::schema(&args, out),
         Command::Doctor => doctor::doctor(&env, out),

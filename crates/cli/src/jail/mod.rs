@@ -1,0 +1,192 @@
+//! What `corral jail` and `corral claude` have in common: from the folder to work in to the look at what was left there.
+
+mod explain;
+mod link;
+
+use std::ffi::{OsStr, OsString};
+use std::fmt::Write as _;
+use std::fs;
+use std::os::fd::OwnedFd;
+use std::os::unix::fs::DirBuilderExt;
+use std::path::{Path, PathBuf};
+
+use corral_core::{Code, Error, Result, Secret};
+use corral_daemon::{Environment, Paths};
+use corral_sandbox::audit::Report;
+use corral_sandbox::protected::{Pin, Protected, Protection};
+use corral_sandbox::protocol::{Ending, ResourceLimits};
+use corral_sandbox::support::{Support, probe};
+use corral_sandbox::workspace::Workspace;
+use corral_sandbox::{Access, GATEWAY_PORT, HOME, Jail, MANAGEMENT_PORT, Main, Policy};
+use jiff::Timestamp;
+use rustix::fs::{CWD, Mode, OFlags, access, openat};
+
+pub(crate) use self::explain::explain;
+use self::link::Link;
+use crate::args::{JailOptions, Network};
+use crate::output::{complain, remark};
+
+/// A jail that is about to be built.
+pub(crate) struct Plan {
+    pub(crate) paths: Paths,
+    pub(crate) workspace: Workspace,
+    pub(crate) network: Network,
+    bwrap: PathBuf,
+    /// `PATH`.
+    programs: OsString,
+    protection: Protection,
+    policy: Policy,
+}
+
+impl Plan {
+    /// Looks at the machine and the folder. `profile` is there, and is home inside.
+    pub(crate) fn new(options: &JailOptions, paths: Paths, env: &Environment) -> Result<Self> {
+        let programs = OsString::from(env.get("PATH").unwrap_or_default());
+        let bwrap = find_bwrap(&programs)?;
+        let folder = options.workspace.clone().unwrap_or_else(|| PathBuf::from("."));
+        let own =
+            [&paths.profile, &paths.config_dir, &paths.data_dir, &paths.state_dir, &paths.run_dir, &paths.slots_dir];
+        let workspace = Workspace::open(&folder, &paths.home, &own.map(Clone::clone))?;
+        let protection = Protection::of(&workspace, Timestamp::now())?;
+        let policy = Policy::empty().with(open_profile(&paths.profile)?, HOME, Access::Writable);
+        let network = options.network;
+        Ok(Self { paths, workspace, network, bwrap, programs, protection, policy })
+    }
+
+    /// Shows a file or folder of the host's at a place inside, for reading.
+    pub(crate) fn show(&mut self, path: &Path, at: &Path) -> Result<()> {
+        let opened = openat(CWD, path, OFlags::PATH | OFlags::CLOEXEC, Mode::empty())
+            .map_err(|error| Error::new(Code::Io, format!("{} cannot be opened", path.display())).because(error))?;
+        self.with(|policy| policy.with(opened, at, Access::ReadOnly));
+        Ok(())
+    }
+
+    /// Adds a file of our own.
+    pub(crate) fn file(&mut self, at: &str, content: Vec<u8>) {
+        self.with(|policy| policy.with_file(at, content));
+    }
+
+    fn with(&mut self, change: impl FnOnce(Policy) -> Policy) {
+        let policy = std::mem::replace(&mut self.policy, Policy::empty());
+        self.policy = change(policy);
+    }
+
+    /// What there is to say before the start.
+    pub(crate) fn remarks(&self) -> impl Iterator<Item = String> {
+        self.protection.notices.iter().map(ToString::to_string)
+    }
+
+    /// The jail, in plain words.
+    pub(crate) fn explain(&self) -> String {
+        explain(self, &self.support())
+    }
+
+    fn support(&self) -> Support {
+        probe(&self.programs)
+    }
+
+    /// Runs a command in the jail, and looks at what it has left when it has ended.
+    pub(crate) fn run(
+        self,
+        command: Vec<OsString>,
+        environment: Vec<(OsString, OsString)>,
+        token: &Secret,
+    ) -> Result<Ending> {
+        let Self { paths, workspace, network, bwrap, programs, protection, mut policy } = self;
+        let Protection { pins, protected, git_dir, snapshot, .. } = protection;
+        if let Some(outside) = git_dir {
+            policy = policy.with(outside.folder, &outside.path, Access::Writable);
+            policy = onto_themselves(policy, &outside.path, outside.pins, outside.protected);
+        }
+        let folder = workspace.folder().try_clone_to_owned();
+        let folder = folder.map_err(|error| Error::new(Code::Io, "the folder cannot be kept open").because(error))?;
+        policy = policy.with(folder, workspace.path(), Access::Writable);
+        policy = onto_themselves(policy, workspace.path(), pins, protected);
+        policy.limits = ResourceLimits::default();
+        if network == Network::Local {
+            policy.listen = vec![GATEWAY_PORT, MANAGEMENT_PORT];
+        }
+        let mut jail = Jail::start(&bwrap, &policy).map_err(|error| {
+            // What is wrong with the machine says more than what went wrong this time.
+            probe(&programs).jail().err().unwrap_or(error)
+        })?;
+        drop(policy);
+        let label = label(&command, workspace.path());
+        let link =
+            (network == Network::Local).then(|| Link::new(&paths, token, label, std::mem::take(&mut jail.listeners)));
+        let directory = workspace.path().as_os_str().to_owned();
+        let ending = jail.attend(Main { command, environment, directory });
+        // All that ran in it has ended before its workspace is looked at.
+        drop((jail, link));
+        match snapshot.audit(&workspace, &paths.quarantine, Timestamp::now()) {
+            Ok(report) => tell(&report),
+            Err(error) => complain(&error),
+        }
+        ending
+    }
+}
+
+/// The bubblewrap to use. Whether it works shows when it is used, which takes less time than trying it out before.
+fn find_bwrap(programs: &OsStr) -> Result<PathBuf> {
+    let usual = Path::new("/usr/bin/bwrap");
+    match access(usual, rustix::fs::Access::EXEC_OK) {
+        Ok(()) => Ok(usual.to_owned()),
+        Err(_) => Ok(probe(programs).jail()?.path),
+    }
+}
+
+fn onto_themselves(mut policy: Policy, root: &Path, pins: Vec<Pin>, protected: Vec<Protected>) -> Policy {
+    for pin in pins {
+        policy = policy.with(pin.folder, root.join(pin.relative), Access::Writable);
+    }
+    for item in protected {
+        policy = policy.with(item.file, root.join(item.relative), Access::ReadOnly);
+    }
+    policy
+}
+
+/// How the session is called where sessions are listed.
+fn label(command: &[OsString], workspace: &Path) -> String {
+    let program = command.first().map(Path::new).and_then(Path::file_name).unwrap_or(OsStr::new("a command"));
+    let folder = workspace.file_name().unwrap_or(OsStr::new("/"));
+    let label = format!("{} in {}", program.to_string_lossy(), folder.to_string_lossy());
+    label.chars().map(|c| if c.is_control() { '\u{fffd}' } else { c }).take(200).collect()
+}
+
+fn tell(report: &Report) {
+    for sentence in report.sentences() {
+        remark(&sentence);
+    }
+}
+
+/// The profile's folder, made where it is missing. A link in its place is none of ours.
+fn open_profile(path: &Path) -> Result<OwnedFd> {
+    let unusable = |error: std::io::Error| {
+        Error::new(Code::ProfileInvalid, format!("the profile {} cannot be used", path.display()))
+            .because(error)
+            .hint("it has to be a folder of yours, and no link")
+    };
+    match fs::DirBuilder::new().mode(0o700).create(path) {
+        Err(error) if error.kind() != std::io::ErrorKind::AlreadyExists => return Err(unusable(error)),
+        _ => {}
+    }
+    let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+    openat(CWD, path, flags, Mode::empty()).map_err(|error| unusable(error.into()))
+}
+
+/// A token for a session.
+pub(crate) fn new_token() -> Result<Secret> {
+    let mut bytes = [0_u8; 32];
+    getrandom::fill(&mut bytes)
+        .map_err(|error| Error::new(Code::Internal, "the system gives no random bytes").because(error))?;
+    Ok(Secret::new(bytes.iter().fold(String::new(), |mut text, byte| {
+        // A text can always be written to.
+        let _ = write!(text, "{byte:02x}");
+        text
+    })))
+}
+
+/// The variables of the user, for those who ask for single ones.
+pub(crate) fn variable(env: &Environment) -> impl Fn(&str) -> Option<OsString> + '_ {
+    |name| env.get(name).map(OsString::from)
+}

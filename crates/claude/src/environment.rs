@@ -71,13 +71,8 @@ const FIXED: &[(&str, &str)] = &[
 ];
 
 /// Who a program is in the jail.
-const IDENTITY: &[(&str, &str)] = &[
-    ("HOME", HOME_INSIDE),
-    ("PATH", PATH_INSIDE),
-    ("SHELL", "/bin/bash"),
-    ("USER", "user"),
-    ("LOGNAME", "user"),
-];
+const IDENTITY: &[(&str, &str)] =
+    &[("HOME", HOME_INSIDE), ("PATH", PATH_INSIDE), ("SHELL", "/bin/bash"), ("USER", "user"), ("LOGNAME", "user")];
 
 /// The variables that name a model.
 const MODELS: &[&str] = &[

@@ -127,10 +127,10 @@ impl Bed {
 
     #[track_caller]
     fn run(&self, args: &[&str]) -> Output {
-        let argv = self.program().argv();
-        let mut command = Command::new(&argv[0]);
+        let command_line = self.program().argv();
+        let mut command = Command::new(&command_line[0]);
         let live = Live { gateway: self.server.port, ..Live::new("glm-flash", 65_536, "s3cret") };
-        command.args(&argv[1..]).args(args).current_dir(self.workspace());
+        command.args(&command_line[1..]).args(args).current_dir(self.workspace());
         command.env_clear().envs(environment(&live, &|_| None)).env("HOME", self.profile.folder());
         command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
         let mut child = command.spawn().expect("Claude Code can be started");

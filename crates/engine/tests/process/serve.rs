@@ -36,8 +36,10 @@ async fn a_model_is_served_stopped_and_served_again() {
         assert_eq!(id, instance.id);
         assert_eq!(bed.engine.owned().await.unwrap()[0].state, InstanceState::Exited);
     }
-    let texts: Vec<String> = bed.logs.tail(10_000).into_iter().map(|record| record.msg).collect();
-    assert_eq!(texts.iter().filter(|text| text.contains("model loaded")).count(), 2, "{texts:#?}");
+    let loads = || bed.logs.tail(10_000).into_iter().filter(|record| record.msg.contains("model loaded")).count();
+    // The log is read beside all else.
+    eventually(LONG, || async { loads() >= 2 }).await;
+    assert_eq!(loads(), 2, "{:#?}", bed.logs.tail(100));
 
     bed.engine.discard(&instance).await.unwrap();
     bed.engine.discard(&instance).await.unwrap();

@@ -76,7 +76,16 @@ async fn saved(bed: &Bed, slot_files: &SlotFiles, spec: &LaunchSpec, budget: u64
     let (instance, endpoint) = talked(bed, spec).await;
     let kept = slot_files.save(&instance, &endpoint, spec, budget).await.unwrap();
     bed.engine.discard(&instance).await.unwrap();
+    // Checksums are made beside all else, of what is in the files then.
+    eventually(LONG, || async {
+        index(bed)["files"].as_object().unwrap().values().all(|file| file["checksum"].is_u64())
+    })
+    .await;
     kept
+}
+
+fn index(bed: &Bed) -> Value {
+    serde_json::from_slice(&fs::read(bed.home.slots().join(".index.json")).unwrap()).unwrap()
 }
 
 /// What is brought back into a new server, and which of its slots then know their conversations.
@@ -188,19 +197,17 @@ async fn files_of_other_models_and_of_no_use_are_left_out() {
     fs::copy(&theirs[0], bed.home.slots().join("tiny/other.kv")).unwrap();
     // One that is as the index says and of no use to any server.
     fs::write(&paths[1], "no slot").unwrap();
-    let index = bed.home.slots().join(".index.json");
-    let mut known_files: Value = serde_json::from_slice(&fs::read(&index).unwrap()).unwrap();
+    let mut known_files = index(&bed);
     let key = paths[1].strip_prefix(bed.home.slots()).unwrap().to_str().unwrap();
     known_files["files"][key]["bytes"] = 7.into();
     known_files["files"][key]["checksum"] = xxhash_rust::xxh3::xxh3_64(b"no slot").into();
-    fs::write(&index, known_files.to_string()).unwrap();
+    fs::write(bed.home.slots().join(".index.json"), known_files.to_string()).unwrap();
 
     let (kept, slots) = known(&bed, &slot_files, &spec).await;
     assert_eq!((kept.slots, slots), (1, vec![2]));
     assert_eq!(files(&bed), paths[2..]);
     // llama-server was asked about the second. Its log is read beside all else.
-    let was_refused =
-        || bed.logs.tail(10_000).into_iter().any(|record| record.msg.contains("Unable to restore slot"));
+    let was_refused = || bed.logs.tail(10_000).into_iter().any(|record| record.msg.contains("Unable to restore slot"));
     eventually(LONG, || async { was_refused() }).await;
 }
 

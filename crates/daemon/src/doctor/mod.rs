@@ -2,6 +2,7 @@
 //!
 //! Looking (`look`) and judging (`judge`) are apart, so that every judgement can be tested without the thing itself.
 
+mod jail;
 mod judge;
 mod look;
 
@@ -34,10 +35,15 @@ pub struct Finding {
     pub remedy: Option<String>,
 }
 
-/// Looks at everything that loading a model needs. Changes nothing.
+/// Looks at everything that loading a model needs, and at what the jail needs. Changes nothing.
 pub fn doctor(env: &Environment) -> Vec<Finding> {
     match look::look(env) {
-        Ok(facts) => judge::judge(&facts),
+        Ok(facts) => {
+            let mut findings = judge::judge(&facts);
+            let programs = env.get("PATH").unwrap_or_default();
+            findings.push(jail::judge(&corral_sandbox::support::probe(programs.as_ref())));
+            findings
+        }
         Err(error) => {
             let body = error.body();
             let status = Status::Problem;

@@ -12,7 +12,8 @@ use rustix::process::Signal;
 
 use crate::api::{Api, instance};
 use crate::docker::Docker;
-use crate::parts::{corral_binary, home, variable};
+use crate::parts::{corral_binary, variable};
+use crate::user::Ordinary;
 use crate::{PATIENCE, process, until};
 
 /// How long a daemon may take to end when it is told to.
@@ -25,6 +26,8 @@ pub struct Daemon {
     api: Option<Api>,
     env: Vec<(String, String)>,
     docker: Docker,
+    /// Whose it is, where it is not the tests' own user's.
+    user: Option<Ordinary>,
     // Dropped last: the folder outlives what is in it.
     home: SandboxHome,
 }
@@ -40,9 +43,12 @@ pub struct Ended {
 
 /// The `corral` command in a home, with a clean environment.
 pub fn corral(home: &SandboxHome, args: &[&str]) -> Command {
-    let mut command = Command::new(corral_binary());
+    dressed(Command::new(corral_binary()), home, args)
+}
+
+fn dressed(mut command: Command, home: &SandboxHome, args: &[&str]) -> Command {
     command.args(args).env_clear().env("CORRAL_HOME", home.path()).env("RUST_BACKTRACE", "1");
-    command.env("HOME", self::home()).current_dir("/").stdin(Stdio::null());
+    command.env("HOME", crate::parts::home()).current_dir("/").stdin(Stdio::null());
     // What finding the programs and the engine takes.
     for name in ["PATH", "DOCKER_HOST", "DOCKER_CONTEXT", "DOCKER_CONFIG", "XDG_RUNTIME_DIR", "LLVM_PROFILE_FILE"] {
         command.envs(variable(name).map(|value| (name, value)));
@@ -60,10 +66,19 @@ impl Daemon {
     /// The same with more variables in its environment; `DOCKER_HOST` also says where its containers are looked for.
     #[track_caller]
     pub fn start_with(home: SandboxHome, env: &[(&str, &str)]) -> Self {
+        Self::start_as(None, home, env)
+    }
+
+    /// The same as another user, whose home this becomes.
+    #[track_caller]
+    pub fn start_as(user: Option<Ordinary>, home: SandboxHome, env: &[(&str, &str)]) -> Self {
+        if let Some(user) = &user {
+            user.give(home.path());
+        }
         let docker = env.iter().find(|(name, _)| *name == "DOCKER_HOST");
         let docker = docker.map_or_else(Docker::new, |(_, host)| Docker::at(host));
         let env = env.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect();
-        let mut daemon = Self { child: None, api: None, env, docker, home };
+        let mut daemon = Self { child: None, api: None, env, docker, user, home };
         daemon.spawn();
         daemon
     }
@@ -73,8 +88,7 @@ impl Daemon {
         let log = File::options().create(true).append(true).open(self.log()).expect("a log file");
         // What a daemon that was killed left behind says nothing of the next one.
         let _ = fs::remove_file(self.home.run().join("daemon.json"));
-        let mut command = corral(&self.home, &["serve"]);
-        command.envs(self.env.iter().cloned());
+        let mut command = self.command(&["serve"]);
         command.stdout(log.try_clone().expect("a descriptor")).stderr(log);
         self.child = Some(command.spawn().expect("corral can be started"));
         let api = until(PATIENCE, "the daemon answers", || {
@@ -120,7 +134,21 @@ impl Daemon {
 
     /// Runs the `corral` command against this home.
     pub fn corral(&self, args: &[&str]) -> Output {
-        corral(&self.home, args).envs(self.env.iter().cloned()).output().expect("corral can be started")
+        self.command(args).output().expect("corral can be started")
+    }
+
+    fn command(&self, args: &[&str]) -> Command {
+        let mut command = match &self.user {
+            Some(user) => dressed(user.command("corral"), &self.home, args),
+            None => corral(&self.home, args),
+        };
+        command.envs(self.env.iter().cloned());
+        command
+    }
+
+    /// Whose it is, where it is not the tests' own user's.
+    pub fn user(&self) -> Option<&Ordinary> {
+        self.user.as_ref()
     }
 
     fn log(&self) -> PathBuf {

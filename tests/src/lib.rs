@@ -15,6 +15,7 @@ pub mod http;
 pub mod inference;
 pub mod jail;
 pub mod load;
+pub mod local;
 pub mod parts;
 pub mod process;
 pub mod question;
@@ -22,6 +23,8 @@ pub mod random;
 pub mod registry;
 pub mod small_disk;
 pub mod template;
+pub mod tmux;
+pub mod user;
 pub mod wait;
 
 pub use api::{Answer, Api};
@@ -31,6 +34,7 @@ pub use daemon::{Daemon, Ended};
 pub use docker::Docker;
 pub use gateway::Client;
 pub use inference::Inference;
+pub use local::Local;
 pub use question::{Manner, Question, prompt};
 pub use wait::until;
 

@@ -59,6 +59,11 @@ fn open(args: ClaudeArgs, env: &Environment, out: &mut Output) -> Outcome {
     let folder = args.jail.workspace.clone().unwrap_or_else(|| ".".into());
     let own = [&paths.profile, &paths.config_dir, &paths.data_dir, &paths.state_dir, &paths.run_dir, &paths.slots_dir];
     let workspace = Workspace::open(&folder, &paths.home, &own.map(Clone::clone))?;
+    if workspace.path().to_str().is_none() {
+        // Claude Code would say that the folder is not there.
+        let message = format!("the path {} is no text, which Claude Code needs", workspace.path().display());
+        return Err(Error::new(Code::WorkspaceInvalid, message).hint("rename what is not UTF-8 in it").into());
+    }
     let profile = Profile::new(&paths.profile).prepare(workspace.path(), Timestamp::now())?;
     drop(workspace);
     let mut plan = Plan::new(&args.jail, paths, env)?;

@@ -79,6 +79,9 @@ for set in "${@:-build}"; do
       need bubblewrap have bwrap
       need git have git
       need tmux have tmux
+      need xterm have xterm
+      need xvfb have Xvfb
+      need x11-utils have xwininfo
       need python3 have python3
       compgen -G "$CORRAL_CACHE/tools/claude-code-*/claude" >/dev/null || need npm have npm
       if ! docker_engine >/dev/null; then # another engine's packages would clash with these

@@ -154,6 +154,9 @@ pub(crate) struct ClaudeArgs {
     pub(crate) model: Option<String>,
     #[command(flatten)]
     pub(crate) jail: JailOptions,
+    /// Open it in a window of its own: the terminal of settings.toml, or else of the desktop
+    #[arg(long, conflicts_with = "explain")]
+    pub(crate) terminal: bool,
     /// Where it does not start, wait for Enter: for a window that would close
     #[arg(long, hide = true)]
     pub(crate) hold_on_failure: bool,

@@ -18,7 +18,7 @@ use corral_sandbox::workspace::Workspace;
 use jiff::Timestamp;
 use serde::Deserialize;
 
-use super::Outcome;
+use super::{Outcome, window};
 use crate::args::{ClaudeArgs, Network};
 use crate::client::{Client, Patience};
 use crate::exit;
@@ -35,6 +35,10 @@ const LOADED: &str = "local";
 
 /// Opens Claude Code in the jail.
 pub(crate) fn claude(args: ClaudeArgs, env: &Environment, out: &mut Output) -> Outcome {
+    if args.terminal {
+        window::open(&args, env)?;
+        return Ok(exit::DONE);
+    }
     let holds = args.hold_on_failure;
     match open(args, env, out) {
         Err(Failed::Told(error)) if holds => {

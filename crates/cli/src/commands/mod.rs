@@ -11,6 +11,7 @@ mod operate;
 mod serve;
 mod status;
 mod usage;
+mod window;
 
 use corral_daemon::Environment;
 

@@ -4,6 +4,7 @@
 //! subject to, and so is all that it starts. When the launcher goes, or the main command ends, it ends, and the kernel
 //! ends all others with it.
 
+mod kill;
 mod session;
 
 use std::collections::HashMap;
@@ -125,6 +126,12 @@ impl Init {
                 if let (Some((leader, known)), Some(signal)) = (known, Signal::from_named_raw(signal)) {
                     // It may have ended just now.
                     let _ = kill_process_group(known.group(*leader, signal), signal);
+                }
+                Ok(())
+            }
+            Request::End { id } => {
+                if let Some((leader, _)) = self.commands.iter().find(|(_, known)| known.id == id) {
+                    kill::session(*leader);
                 }
                 Ok(())
             }

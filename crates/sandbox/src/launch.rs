@@ -87,6 +87,10 @@ impl Jail {
         self.channel.send(&Request::Signal { id, signal }, &[]).map_err(broken)
     }
 
+    pub(crate) fn end(&mut self, id: u64) -> Result<()> {
+        self.channel.send(&Request::End { id }, &[]).map_err(broken)
+    }
+
     /// Its events.
     pub(crate) fn channel(&mut self) -> &mut Channel<UnixStream> {
         &mut self.channel

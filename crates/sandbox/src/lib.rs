@@ -18,6 +18,7 @@ mod policy;
 pub mod protected;
 pub mod protocol;
 pub mod seccomp;
+pub mod shell;
 mod shown;
 pub mod support;
 mod terminal;

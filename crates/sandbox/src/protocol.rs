@@ -23,6 +23,11 @@ pub enum Request {
         /// The signal's number.
         signal: i32,
     },
+    /// Kills a command, with all that is in its session or was started by what is.
+    End {
+        /// Which command.
+        id: u64,
+    },
 }
 
 /// The parts of the jail that are made from within.

@@ -4,12 +4,13 @@ use std::ffi::OsString;
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
-use std::thread;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use corral_claude::terminal::{Invocation, find};
 use corral_core::{Code, Error, Result};
 use corral_daemon::{Environment, Paths, read_settings};
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use rustix::process::{Pid, PidfdFlags, pidfd_open};
 
 use crate::args::ClaudeArgs;
 use crate::jail::variable;
@@ -67,14 +68,15 @@ fn command(program: PathBuf, args: &ClaudeArgs, folder: &Path, env: &Environment
 
 /// Sees that a terminal does not fail at once. One that hands the window on to another program ends well at once.
 fn stays(mut child: Child) -> Result<(), String> {
-    let until = Instant::now() + PATIENCE;
-    while Instant::now() < until {
-        match child.try_wait() {
-            Ok(None) => thread::sleep(Duration::from_millis(20)),
-            Ok(Some(status)) if status.success() => return Ok(()),
-            Ok(Some(status)) => return Err(format!("it ended with {status}")),
-            Err(error) => return Err(error.to_string()),
-        }
+    let pid = i32::try_from(child.id()).ok().and_then(Pid::from_raw);
+    let end = pid.and_then(|pid| pidfd_open(pid, PidfdFlags::empty()).ok());
+    if let (Some(end), Ok(patience)) = (&end, Timespec::try_from(PATIENCE)) {
+        // Whether it has ended is asked below, however this comes out.
+        let _ = poll(&mut [PollFd::new(end, PollFlags::IN)], Some(&patience));
     }
-    Ok(())
+    match child.try_wait() {
+        Ok(Some(status)) if !status.success() => Err(format!("it ended with {status}")),
+        Ok(_) => Ok(()),
+        Err(error) => Err(error.to_string()),
+    }
 }

@@ -10,17 +10,24 @@ use std::os::unix::net::UnixStream;
 use std::os::unix::process::CommandExt;
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
+use std::time::Duration;
 
 use close_fds::CloseFdsBuilder;
 use corral_core::{Code, Error, Result};
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::fs::{MemfdFlags, Mode, OFlags, memfd_create, open};
 use rustix::io::{FdFlags, fcntl_setfd};
+use rustix::net::{Shutdown, shutdown};
+use rustix::process::{Pid, PidfdFlags, pidfd_open};
 
 use crate::arguments::{Argument, Host, INIT, Source, arguments, files};
 use crate::channel::Channel;
 use crate::keyring;
 use crate::policy::Policy;
 use crate::protocol::{Event, Request, Run, SetUp};
+
+/// How long a jail may take to end by itself.
+const END: Duration = Duration::from_secs(5);
 
 /// How much of what bubblewrap says is repeated, in bytes.
 const SAID: u64 = 4096;
@@ -91,6 +98,14 @@ impl Jail {
         self.channel.send(&Request::End { id }, &[]).map_err(broken)
     }
 
+    /// Waits for bubblewrap's end.
+    fn ends_within(&self, time: Duration) -> bool {
+        let pid = i32::try_from(self.bwrap.id()).ok().and_then(Pid::from_raw);
+        let end = pid.and_then(|pid| pidfd_open(pid, PidfdFlags::empty()).ok());
+        let (Some(end), Ok(time)) = (end, Timespec::try_from(time)) else { return false };
+        poll(&mut [PollFd::new(&end, PollFlags::IN)], Some(&time)).is_ok_and(|ended| ended > 0)
+    }
+
     /// Its events.
     pub(crate) fn channel(&mut self) -> &mut Channel<UnixStream> {
         &mut self.channel
@@ -111,8 +126,12 @@ impl AsFd for Jail {
 
 impl Drop for Jail {
     fn drop(&mut self) {
-        // With its init all of the jail ends; where that has ended, nobody is hit.
-        let _ = self.bwrap.kill();
+        // Its init ends when the launcher goes, and all of the jail with it. bubblewrap ends after the last of them, so
+        // once it has, nothing of the jail works on the workspace any more.
+        let _ = shutdown(&self.channel, Shutdown::Both);
+        if !self.ends_within(END) {
+            let _ = self.bwrap.kill();
+        }
         let _ = self.bwrap.wait();
     }
 }

@@ -5,6 +5,7 @@ use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand, ValueEnum, ValueHint};
 use clap_complete::Shell;
+use serde::{Deserialize, Serialize};
 
 const FIRST_STEPS: &str = "\
 First steps:
@@ -92,6 +93,25 @@ Examples:
 
 Exit codes: that of the command; 78 where there is no jail: it never runs without one.")]
     Jail(JailArgs),
+    /// Run commands one after another in one jail, in a shell that keeps its folder, variables and functions
+    ///
+    /// A session begins with its first command and lasts until --end, whoever asks: each `corral shell` is one command.
+    #[command(after_help = "\
+One word is a line of bash; several are a command and its arguments. Without any, bash reads standard input.
+
+Examples:
+  corral shell --session a -- 'cd src && export RUST_LOG=debug'
+  corral shell --session a --timeout 600 -- cargo test
+  corral shell --list
+  corral shell --session b <build.sh
+  corral shell --end a                   what is left and would run later outside is moved out then
+
+Exit codes: that of the command; 124 where it ran into --timeout and was killed, with the session as it was before; 78 \
+where there is no jail: it never runs without one.")]
+    Shell(ShellArgs),
+    /// Hold a shell session
+    #[command(hide = true)]
+    HoldShell(HoldArgs),
     /// Say whether a catalog is right, and if not, where and why
     ///
     /// Needs no daemon. Looks at the model files too: is each there, and whole?
@@ -130,7 +150,8 @@ pub(crate) struct JailOptions {
 }
 
 /// What of a network there is in a jail.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, ValueEnum)]
+#[serde(rename_all = "lowercase")]
 pub(crate) enum Network {
     /// 127.0.0.1:8080 and :8081: inference, and looking and switching
     Local,
@@ -145,6 +166,43 @@ pub(crate) struct JailArgs {
     /// The command and its arguments
     #[arg(last = true, required_unless_present = "explain", value_name = "COMMAND")]
     pub(crate) command: Vec<OsString>,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct ShellArgs {
+    /// The session, which begins where there is none of this name: up to 64 letters, digits, `-`, `_`, `.`
+    #[arg(short, long, value_name = "NAME", required_unless_present_any = ["list", "end"])]
+    pub(crate) session: Option<String>,
+    /// The folder to work in, at the same path inside; a new session gets this one if none is given
+    #[arg(short, long, value_name = "DIR", value_hint = ValueHint::DirPath, requires = "session")]
+    pub(crate) workspace: Option<PathBuf>,
+    /// What can be reached: the local models, or nothing; a new session reaches the models if nothing is given
+    #[arg(long, value_enum, requires = "session")]
+    pub(crate) network: Option<Network>,
+    /// Kill the command where it takes longer
+    #[arg(short, long, value_name = "SECONDS", requires = "session")]
+    #[arg(value_parser = clap::value_parser!(u64).range(1..))]
+    pub(crate) timeout: Option<u64>,
+    /// How much is passed on of its output, and as much of its error output; the rest is dropped
+    #[arg(long, value_name = "BYTES", default_value_t = 16 << 20)]
+    pub(crate) max_output: u64,
+    /// Show the sessions
+    #[arg(short, long, conflicts_with_all = ["session", "end"])]
+    pub(crate) list: bool,
+    /// End a session, with all that runs in it
+    #[arg(long, value_name = "NAME", conflicts_with = "session")]
+    pub(crate) end: Option<String>,
+    /// The command
+    #[arg(last = true, value_name = "COMMAND", requires = "session")]
+    pub(crate) command: Vec<OsString>,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct HoldArgs {
+    #[arg(long)]
+    pub(crate) session: String,
+    #[command(flatten)]
+    pub(crate) jail: JailOptions,
 }
 
 #[derive(Debug, Args)]

@@ -10,6 +10,8 @@ pub(crate) const FAILED: u8 = 1;
 pub(crate) const USAGE: u8 = 2;
 /// No daemon or engine answers.
 pub(crate) const UNAVAILABLE: u8 = 69;
+/// A command was killed for it took too long, as timeout(1) has it.
+pub(crate) const TIMED_OUT: u8 = 124;
 /// The configuration is wrong, or the jail cannot be built.
 pub(crate) const CONFIG: u8 = 78;
 

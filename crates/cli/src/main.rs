@@ -8,6 +8,7 @@ mod exit;
 mod jail;
 mod output;
 mod progress;
+mod shell;
 mod table;
 mod text;
 

@@ -42,6 +42,10 @@ pub struct Paths {
     pub api_key: PathBuf,
     /// The socket by which launchers hand the listeners of their jails over.
     pub jails: PathBuf,
+    /// Folder of what is known of shell sessions, and of their sockets; for this user only.
+    pub shells: PathBuf,
+    /// Folder of their logs.
+    pub shell_logs: PathBuf,
     /// The profile of the jailed Claude Code, which is the home of everything that runs in a jail.
     pub profile: PathBuf,
     /// Where things are moved to that were left in a workspace and would run by themselves.
@@ -90,6 +94,8 @@ impl Paths {
             lock: run_dir.join("lock"),
             api_key: run_dir.join("api-key"),
             jails: run_dir.join("jails.sock"),
+            shells: run_dir.join("shells"),
+            shell_logs: state_dir.join("shells"),
             profile,
             quarantine: state_dir.join("quarantine"),
             config_dir,

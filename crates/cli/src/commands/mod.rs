@@ -9,6 +9,7 @@ mod list;
 mod logs;
 mod operate;
 mod serve;
+mod shell;
 mod status;
 mod usage;
 mod window;
@@ -34,6 +35,8 @@ pub(crate) fn run(command: Command, env: Environment, out: &mut Output) -> Outco
         Command::Usage(args) => usage::usage(&args, &env, out),
         Command::Claude(args) => claude::claude(args, &env, out),
         Command::Jail(args) => jail::jail(args, &env, out),
+        Command::Shell(args) => shell::shell(args, &env, out),
+        Command::HoldShell(args) => crate::shell::hold(&args, &env),
         Command::Check(args) => check::check(args.file, &env, out),
         Command::Schema(args) => describe::schema(&args, out),
         Command::Doctor => doctor::doctor(&env, out),

@@ -12,7 +12,7 @@ use std::path::{Path, PathBuf};
 
 use corral_core::{Code, Error, Result, Secret};
 use corral_daemon::{Environment, Paths};
-use corral_sandbox::audit::Report;
+use corral_sandbox::audit::{Report, Snapshot};
 use corral_sandbox::protected::{Pin, Protected, Protection};
 use corral_sandbox::protocol::{Ending, ResourceLimits};
 use corral_sandbox::support::{Support, probe};
@@ -92,6 +92,21 @@ impl Plan {
         environment: Vec<(OsString, OsString)>,
         token: &Secret,
     ) -> Result<Ending> {
+        let directory = self.workspace.path().as_os_str().to_owned();
+        let label = label(&command, self.workspace.path());
+        let (mut jail, aftermath) = self.build(label, token)?;
+        let ending = jail.attend(Main { command, environment, directory });
+        // All that ran in it has ended before its workspace is looked at.
+        drop(jail);
+        match aftermath.look() {
+            Ok(report) => tell(&report),
+            Err(error) => complain(&error),
+        }
+        ending
+    }
+
+    /// Builds the jail; in the list of sessions it has this label. What comes after its end is not done by itself.
+    pub(crate) fn build(self, label: String, token: &Secret) -> Result<(Jail, Aftermath)> {
         let Self { paths, workspace, network, bwrap, programs, protection, mut policy } = self;
         let Protection { pins, protected, git_dir, snapshot, .. } = protection;
         if let Some(outside) = git_dir {
@@ -111,18 +126,26 @@ impl Plan {
             probe(&programs).jail().err().unwrap_or(error)
         })?;
         drop(policy);
-        let label = label(&command, workspace.path());
         let link =
             (network == Network::Local).then(|| Link::new(&paths, token, label, std::mem::take(&mut jail.listeners)));
-        let directory = workspace.path().as_os_str().to_owned();
-        let ending = jail.attend(Main { command, environment, directory });
-        // All that ran in it has ended before its workspace is looked at.
-        drop((jail, link));
-        match snapshot.audit(&workspace, &paths.quarantine, Timestamp::now()) {
-            Ok(report) => tell(&report),
-            Err(error) => complain(&error),
-        }
-        ending
+        Ok((jail, Aftermath { workspace, snapshot, quarantine: paths.quarantine, link }))
+    }
+}
+
+/// What is kept of a jail for its end, and its way to the daemon.
+pub(crate) struct Aftermath {
+    workspace: Workspace,
+    snapshot: Snapshot,
+    quarantine: PathBuf,
+    link: Option<Link>,
+}
+
+impl Aftermath {
+    /// Looks at what was left in the workspace. The jail has ended.
+    pub(crate) fn look(self) -> Result<Report> {
+        let Self { workspace, snapshot, quarantine, link } = self;
+        drop(link);
+        snapshot.audit(&workspace, &quarantine, Timestamp::now())
     }
 }
 
@@ -148,6 +171,11 @@ fn onto_themselves(mut policy: Policy, root: &Path, pins: Vec<Pin>, protected: V
 /// How the session is called where sessions are listed.
 fn label(command: &[OsString], workspace: &Path) -> String {
     let program = command.first().map(Path::new).and_then(Path::file_name).unwrap_or(OsStr::new("a command"));
+    label_of(program, workspace)
+}
+
+/// The same for something of this name.
+pub(crate) fn label_of(program: &OsStr, workspace: &Path) -> String {
     let folder = workspace.file_name().unwrap_or(OsStr::new("/"));
     let label = format!("{} in {}", program.to_string_lossy(), folder.to_string_lossy());
     label.chars().map(|c| if c.is_control() { '\u{fffd}' } else { c }).take(200).collect()

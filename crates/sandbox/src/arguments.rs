@@ -39,6 +39,8 @@ pub struct Host {
     pub roots: Vec<(&'static str, Option<PathBuf>)>,
     /// Those of [`ETC`] that are there.
     pub etc: Vec<&'static str>,
+    /// Those of [`HIDDEN`] that are there.
+    pub hidden: Vec<&'static str>,
 }
 
 /// What of `/etc` is shown: what programs need to find libraries, certificates, the time zone and terminals. No names of
@@ -70,6 +72,9 @@ const ETC: [&str; 24] = [
     "terminfo",
 ];
 
+/// What of `/proc` would tell of more than the jail: the names of the user's keys, which no namespace hides from that user.
+const HIDDEN: [&str; 1] = ["/proc/keys"];
+
 impl Host {
     /// Looks at this machine.
     pub fn look() -> Self {
@@ -79,7 +84,8 @@ impl Host {
             if kind.is_symlink() { Some((name, Some(fs::read_link(&path).ok()?))) } else { Some((name, None)) }
         });
         let etc = ETC.into_iter().filter(|name| Path::new("/etc").join(name).exists());
-        Self { roots: roots.collect(), etc: etc.collect() }
+        let hidden = HIDDEN.into_iter().filter(|path| Path::new(path).exists());
+        Self { roots: roots.collect(), etc: etc.collect(), hidden: hidden.collect() }
     }
 }
 
@@ -126,6 +132,9 @@ pub fn arguments(policy: &Policy, host: &Host) -> Vec<Argument> {
     }
 
     all.texts(["--proc", "/proc", "--dev", "/dev"]);
+    for path in &host.hidden {
+        all.texts(["--ro-bind", "/dev/null", path]);
+    }
     let size = policy.tmp_bytes.to_string();
     for at in TEMPORARY {
         all.texts(["--perms", "1777", "--size", &size, "--tmpfs", at]);
@@ -188,8 +197,11 @@ mod tests {
             .with(open("/"), "/work/a b", Access::Writable)
             .with(open("/"), "/work/a b/.git/config", Access::ReadOnly)
             .with_file("/etc/claude-code/managed-settings.json", "{}");
-        let host =
-            Host { roots: vec![("bin", Some("usr/bin".into())), ("lib", None)], etc: vec!["ld.so.cache", "ssl/certs"] };
+        let host = Host {
+            roots: vec![("bin", Some("usr/bin".into())), ("lib", None)],
+            etc: vec!["ld.so.cache", "ssl/certs"],
+            hidden: vec!["/proc/keys"],
+        };
         let expected = "\
 --unshare-user
 --unshare-ipc
@@ -212,6 +224,7 @@ mod tests {
 --ro-bind /etc/ssl/certs /etc/ssl/certs
 --proc /proc
 --dev /dev
+--ro-bind /dev/null /proc/keys
 --perms 1777
 --size 2147483648
 --tmpfs /tmp

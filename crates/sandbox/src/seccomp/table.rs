@@ -207,6 +207,8 @@ pub(super) fn refusals() -> Vec<Refusal> {
     // An executable stack, fixed addresses, other numbers of errors: each undoes a protection.
     let personality = vec![(0, Is::Not(0)), (0, Is::Not(PERSONALITY_QUERY))];
     all.push(refuse(libc::SYS_personality, personality, Answer::NotPermitted));
+    // The limits of the init, which has the same user: without files to open it could not go on, and the jail neither.
+    all.push(refuse(libc::SYS_prlimit64, vec![(0, Is::Equal(1))], Answer::NotPermitted));
     for request in [TIOCSTI, TIOCLINUX, TIOCSETD] {
         all.push(refuse(libc::SYS_ioctl, vec![(1, Is::Equal(request))], Answer::NotPermitted));
     }

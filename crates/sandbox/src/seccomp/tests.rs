@@ -180,6 +180,13 @@ fn processes_and_threads_can_be_made_but_no_namespaces() {
 }
 
 #[test]
+fn limits_are_for_other_processes_than_the_init() {
+    for (pid, verdict) in [(0, Verdict::Allowed), (2, Verdict::Allowed), (1, Verdict::Refused(libc::EPERM))] {
+        assert_eq!(asked(libc::SYS_prlimit64, &[pid]), verdict, "{pid}");
+    }
+}
+
+#[test]
 fn a_personality_may_be_asked_for_but_not_changed() {
     for (persona, verdict) in [(0, Verdict::Allowed), (0xffff_ffff, Verdict::Allowed), (0x0004_0000, EPERM), (8, EPERM)]
     {

@@ -18,8 +18,6 @@ pub(crate) enum Control {
     OutsideWith(&'static str),
     /// There, with rights over namespaces of its own: `unshare` with these options, and first this for a shell.
     Unshare(&'static str, &'static str),
-    /// There, as a child of this command.
-    Beneath(&'static str),
     /// There, as root.
     Root,
     /// In a jail, with these definitions instead.
@@ -133,7 +131,6 @@ impl Attempt {
             Control::Root => self.run(world, &mut world.command_as_tester(&plain(""))),
             Control::JailWith(with) => self.inside(world, with),
             Control::Jail(arguments) => self.clone().jail(arguments).inside(world, ""),
-            Control::Beneath(command) => self.run(world, &mut world.command(&[split(command), plain("")].concat())),
             Control::Unshare(options, before) => {
                 let before = before.replace("WORK", &world.path("work").display().to_string());
                 let shell = format!("{before}{}exec \"$@\"", if before.is_empty() { "" } else { " && " });

@@ -8,10 +8,12 @@
 
 mod attempt;
 mod daemon;
+mod environment;
 mod files;
 mod later;
 mod network;
 mod privileges;
+mod processes;
 mod world;
 
 #[test]
@@ -22,6 +24,8 @@ fn there_are_many() {
         network::attempts(),
         network::attempts_with_daemon(),
         privileges::attempts(),
+        environment::attempts(),
+        processes::attempts(),
     ]
     .concat()
     .len();

@@ -10,7 +10,7 @@ use corral_tests::parts::corral_binary;
 use tempfile::{NamedTempFile, TempDir};
 
 /// Who runs all of it where the tests run as root: nobody on this machine.
-const ORDINARY: u32 = 12345;
+pub(crate) const ORDINARY: u32 = 12345;
 
 /// What every secret in a world says.
 pub(crate) const SECRET: &str = "the-secret-of-the-host";
@@ -119,7 +119,12 @@ impl<'a> World<'a> {
 
     /// A constant of the scripts, a text.
     pub(crate) fn set(&mut self, name: &str, value: &str) {
-        self.constants.push((name.to_owned(), format!("{value:?}")));
+        self.define(name, &format!("{value:?}"));
+    }
+
+    /// The same, as Python has it.
+    pub(crate) fn define(&mut self, name: &str, value: &str) {
+        self.constants.push((name.to_owned(), value.to_owned()));
     }
 
     /// Uses another home of Corral's, that of a daemon which runs.

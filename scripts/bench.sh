@@ -10,6 +10,9 @@ testbed_up
 tools="$CORRAL_CACHE/tools"
 CORRAL_BENCH_NGINX="$(command -v nginx || printf '%s' "$tools/nginx/usr/sbin/nginx")"
 export CORRAL_BENCH_NGINX CORRAL_BENCH_LITELLM="$tools/litellm/bin/litellm"
+if [[ -e "$tools/srt/corral-version" ]]; then
+  export CORRAL_BENCH_SRT="$tools/srt/node_modules/.bin/srt"
+fi
 cd "$REPO"
 # Everything is built before anything is measured, and corral by itself, as it is installed.
 cargo build --release --locked -p corral-tests --bin bench --bin fixed-answer

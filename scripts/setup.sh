@@ -4,6 +4,7 @@
 source "$(dirname "${BASH_SOURCE[0]}")/lib.sh"
 
 litellm=1.106.0
+srt=0.0.83
 
 packages=()
 hops=no
@@ -58,6 +59,23 @@ litellm_there() {
   printf '%s\n' "$litellm" >"$folder/corral-version"
 }
 
+# Nothing of it is run by npm. It is only compared with, so that what does not run here is said and left out.
+srt_there() {
+  local folder="$CORRAL_CACHE/tools/srt"
+  if [[ "$(cat "$folder/corral-version" 2>/dev/null)" == "$srt" ]]; then return; fi
+  say "installing sandbox-runtime $srt"
+  rm -rf "$folder"
+  mkdir -p "$folder"
+  npm install --prefix "$folder" --ignore-scripts --no-audit --no-fund --omit=dev --loglevel=error \
+    "@anthropic-ai/sandbox-runtime@$srt" >&2 || die "could not install sandbox-runtime $srt" "npm said the above" \
+    "start again when that is mended"
+  if ! "$folder/node_modules/.bin/srt" true >&2 </dev/null; then
+    say "sandbox-runtime $srt does not run here, with node $(node --version): the benchmark goes without it"
+    return
+  fi
+  printf '%s\n' "$srt" >"$folder/corral-version"
+}
+
 for set in "${@:-build}"; do
   case "$set" in
     build) # the bundled SQLite is C
@@ -90,7 +108,10 @@ for set in "${@:-build}"; do
         need iptables have iptables
       fi
       ;;
-    bench) # what Corral is compared with: nginx, and LiteLLM in Python's own kind of folder
+    bench) # what Corral is compared with: nginx, LiteLLM in Python's own kind of folder, and sandbox-runtime in npm's
+      need npm have npm
+      need ripgrep have rg
+      need socat have socat
       need python3 have python3
       need python3-venv python3 -c 'import ensurepip, venv'
       hops=yes
@@ -111,5 +132,6 @@ fi
 if [[ "$hops" == yes ]]; then
   nginx_there
   litellm_there
+  srt_there
 fi
 say "all there for: ${*:-build}"

@@ -11,6 +11,7 @@ mod gateway;
 mod gateway_memory;
 mod hops;
 mod idle;
+mod jail;
 mod ledger;
 mod list;
 mod switch;
@@ -23,16 +24,22 @@ use figures::Bounds;
 type Section = fn(usize, &mut Bounds);
 
 /// Everything that is measured, in this order. What is new gets a module beside these and a line here.
-const SECTIONS: [(&str, Section); 6] = [
+const SECTIONS: [(&str, Section); 7] = [
     ("switch", switch::costs),
     ("idle", idle::costs),
     ("list", list::costs),
     ("ledger", ledger::costs),
     ("gateway", gateway::costs),
     ("gateway-memory", gateway_memory::costs),
+    ("jail", jail::costs),
 ];
 
 fn main() -> ExitCode {
+    // In a jail and out of it, for what is in between.
+    if let Some(told) = jail::client(std::env::args().skip(1)) {
+        println!("{told}");
+        return ExitCode::SUCCESS;
+    }
     let (pairs, sections) = match arguments(std::env::args().skip(1)) {
         Ok(understood) => understood,
         Err(wrong) => {

@@ -254,3 +254,23 @@ pub(crate) fn hold(group: &str, attempts: &[Attempt], least: usize, prepare: &dy
     );
     assert!(held >= least || wanted.is_some(), "{group}: only {held} attempts are real here");
 }
+
+/// What has to work in the jail as it does outside; tells all that does not.
+#[track_caller]
+pub(crate) fn both_succeed(group: &str, all: &[Attempt], prepare: &dyn Fn(&mut World<'_>)) {
+    let base = Base::new();
+    let mut failures = Vec::new();
+    for one in all {
+        let ways: [(&str, &dyn Fn(&World<'_>) -> Seen); 2] =
+            [("inside", &|world| one.inside(world, "")), ("outside", &|world| one.outside(world))];
+        for (place, run) in ways {
+            let mut world = World::new(&base);
+            prepare(&mut world);
+            let seen = run(&world);
+            if seen.verdict() != Some("GOT") {
+                failures.push(format!("{} {place}: exit {:?}\n{}{}", one.name, seen.code, seen.out, seen.err));
+            }
+        }
+    }
+    assert!(failures.is_empty(), "{group}: {} failed\n\n{}", failures.len(), failures.join("\n\n"));
+}

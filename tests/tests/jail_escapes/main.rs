@@ -14,6 +14,7 @@ mod later;
 mod network;
 mod privileges;
 mod processes;
+mod terminal;
 mod world;
 
 #[test]
@@ -26,6 +27,7 @@ fn there_are_many() {
         privileges::attempts(),
         environment::attempts(),
         processes::attempts(),
+        terminal::attempts(),
     ]
     .concat()
     .len();

@@ -99,7 +99,9 @@ fn starts(bed: &Bed, pairs: usize, bounds: &mut Bounds) {
         if pair > 0 {
             bare.push_ms(both[0]);
             corral.push_ms(both[1]);
-            third.into_iter().for_each(|took| other.push_ms(took));
+            if let Some(took) = third {
+                other.push_ms(took);
+            }
         }
     }
     println!("\nStart and end of `true`, {pairs} each in turns: medians (quartiles) in ms");

@@ -41,7 +41,9 @@ impl Base {
         let base = Self { folder, elsewhere, as_root: rustix::process::geteuid().is_root() };
         mode(base.folder.path(), 0o755);
         fs::create_dir(base.folder.path().join("bin")).expect("a folder");
-        fs::copy(corral_binary(), base.corral()).expect("corral can be copied");
+        // Not copied from here: what another test starts meanwhile would hold it open, and make it "busy".
+        let copied = Command::new("cp").arg(corral_binary()).arg(base.corral()).status().expect("cp runs");
+        assert!(copied.success(), "corral can be copied");
         base.own(&base.folder.path().join("bin"));
         base
     }

@@ -261,12 +261,10 @@ pub(crate) fn both_succeed(group: &str, all: &[Attempt], prepare: &dyn Fn(&mut W
     let base = Base::new();
     let mut failures = Vec::new();
     for one in all {
-        let ways: [(&str, &dyn Fn(&World<'_>) -> Seen); 2] =
-            [("inside", &|world| one.inside(world, "")), ("outside", &|world| one.outside(world))];
-        for (place, run) in ways {
+        for place in ["inside", "outside"] {
             let mut world = World::new(&base);
             prepare(&mut world);
-            let seen = run(&world);
+            let seen = if place == "inside" { one.inside(&world, "") } else { one.outside(&world) };
             if seen.verdict() != Some("GOT") {
                 failures.push(format!("{} {place}: exit {:?}\n{}{}", one.name, seen.code, seen.out, seen.err));
             }

@@ -57,8 +57,8 @@ impl Served {
         world.set("TOKEN", token.trim());
         let model = self.home.models().join("a.gguf");
         let port = until(PATIENCE, "llama-server runs", || {
-            let lines = process::with_argument(&model).into_iter().map(process::command_line);
-            lines.filter_map(|line| Some(line.split_once("--port ")?.1.split(' ').next()?.to_owned())).next()
+            let mut lines = process::with_argument(&model).into_iter().map(process::command_line);
+            lines.find_map(|line| Some(line.split_once("--port ")?.1.split(' ').next()?.to_owned()))
         });
         world.set("LLAMA", &port);
     }

@@ -115,7 +115,8 @@ fn mounts() -> Vec<Attempt> {
 
 /// What was not there cannot be shut; it is gone from its place when the jail has ended.
 fn new_ones() -> Vec<Attempt> {
-    const NEW: &[(&str, fn(&World<'_>) -> bool)] = &[
+    type IsThere = fn(&World<'_>) -> bool;
+    const NEW: &[(&str, IsThere)] = &[
         ("bare/.envrc", |world| is_there(&world.work("bare/.envrc"))),
         ("bare/.vscode/tasks.json", |world| is_there(&world.work("bare/.vscode/tasks.json"))),
         ("bare/.claude/settings.json", |world| is_there(&world.work("bare/.claude/settings.json"))),

@@ -127,7 +127,9 @@ fn survives(world: &World<'_>) -> bool {
         std::thread::park_timeout(corral_tests::wait::INTERVAL);
     }
     let left = all();
-    left.iter().for_each(|pid| process::signal(*pid, Signal::KILL));
+    for pid in &left {
+        process::signal(*pid, Signal::KILL);
+    }
     !left.is_empty()
 }
 

@@ -157,7 +157,7 @@ impl<'a> World<'a> {
 
     /// The definitions that a script begins with.
     pub(crate) fn definitions(&self) -> String {
-        self.constants.iter().map(|(name, value)| format!("{name} = {value}\n")).collect()
+        self.constants.iter().fold(String::new(), |text, (name, value)| text + &format!("{name} = {value}\n"))
     }
 
     /// `corral` with arguments, as words of a command line.

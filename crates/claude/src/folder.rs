@@ -16,6 +16,8 @@ use rustix::io::Errno;
 
 /// More than this is not read: Claude Code's own files have a few MiB at most.
 const MOST: u64 = 64 << 20;
+/// More names than this are not read.
+const MOST_NAMES: usize = 4096;
 /// So often a file is read again that others write at the same time.
 const TRIES: u32 = 64;
 
@@ -36,9 +38,20 @@ pub(crate) enum Found {
     Link(String),
 }
 
+/// Who has a file locked.
+#[derive(Debug)]
+pub(crate) enum Held {
+    /// This process, until the file is closed.
+    Ours(File),
+    /// Another one, or this one by another opening of it.
+    Others,
+    /// There is no file of this name.
+    NoFile,
+}
+
 /// Tells whether a name still means what was read.
 #[derive(Debug, PartialEq, Eq)]
-struct Stamp(u64, u64, i64, i64, i64);
+pub(crate) struct Stamp(u64, u64, i64, i64, i64);
 
 impl From<Stat> for Stamp {
     // The types of these fields differ between architectures.
@@ -178,7 +191,7 @@ impl Folder {
     }
 
     /// Writes a new file for this user alone, under the first of these names that is free.
-    fn write_new(&self, names: impl Iterator<Item = String>, content: &[u8]) -> Result<(String, Stamp)> {
+    pub(crate) fn write_new(&self, names: impl Iterator<Item = String>, content: &[u8]) -> Result<(String, Stamp)> {
         let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::CLOEXEC;
         for name in names {
             let mut file = match rustix::fs::openat(&self.fd, &name, flags, Mode::RUSR | Mode::WUSR) {
@@ -243,11 +256,40 @@ impl Folder {
         Ok(true)
     }
 
-    fn remove(&self, name: &str) -> Result<()> {
+    pub(crate) fn remove(&self, name: &str) -> Result<()> {
         match rustix::fs::unlinkat(&self.fd, name, AtFlags::empty()) {
             Ok(()) | Err(Errno::NOENT) => Ok(()),
             Err(error) => Err(self.failed(name, error)),
         }
+    }
+
+    /// The names in it, up to a number that is more than enough.
+    pub(crate) fn names(&self) -> Result<Vec<String>> {
+        let failed = |error: Errno| unusable(&self.path, "cannot be read").because(io::Error::from(error));
+        let mut names = Vec::new();
+        for entry in rustix::fs::Dir::read_from(&self.fd).map_err(failed)?.take(MOST_NAMES) {
+            let entry = entry.map_err(failed)?;
+            names
+                .extend(entry.file_name().to_str().ok().filter(|name| !matches!(*name, "." | "..")).map(str::to_owned));
+        }
+        Ok(names)
+    }
+
+    /// Locks a file for as long as it is open.
+    pub(crate) fn hold(&self, name: &str) -> Held {
+        let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::NOCTTY | OFlags::CLOEXEC;
+        let Ok(fd) = rustix::fs::openat(&self.fd, name, flags, Mode::empty()) else { return Held::NoFile };
+        let kind = rustix::fs::fstat(&fd).map(|about| FileType::from_raw_mode(about.st_mode));
+        if kind != Ok(FileType::RegularFile) {
+            return Held::NoFile;
+        }
+        let file = File::from(fd);
+        if file.try_lock().is_ok() { Held::Ours(file) } else { Held::Others }
+    }
+
+    /// Whether a name still means what was written.
+    pub(crate) fn is_still(&self, name: &str, stamp: &Stamp) -> bool {
+        self.stamp(name).is_ok_and(|now| now.as_ref() == Some(stamp))
     }
 
     /// The path of a name in it, for messages.

@@ -4,6 +4,7 @@
 //! Nothing here starts a jail or asks a server. The paths that end in "inside" are those that the jailed program sees.
 
 pub mod environment;
+pub mod ide;
 pub mod managed;
 pub mod preflight;
 pub mod profile;

@@ -74,8 +74,10 @@ fn complete(state: &mut Object, workspace: &str) -> serde_json::Result<bool> {
     let onboarded = state.add("hasCompletedOnboarding", true)?;
     let nudged = state.add("hasSeenAutoDefaultNudge", true)?;
     let ide = state.add("autoInstallIdeExtension", false)?;
+    // In the jail an editor shows no differences; with "auto" they would be asked of it, and shown nowhere.
+    let shown = state.add("diffTool", "terminal")?;
     let trusted = state.object("projects")?.object(workspace)?.add("hasTrustDialogAccepted", true)?;
-    Ok(onboarded || nudged || ide || trusted)
+    Ok(onboarded || nudged || ide || shown || trusted)
 }
 
 /// Changes a file of JSON. `change` is given nothing where there is no file, or none that can be read.
@@ -192,6 +194,7 @@ mod tests {
             "hasCompletedOnboarding": true,
             "hasSeenAutoDefaultNudge": true,
             "autoInstallIdeExtension": false,
+            "diffTool": "terminal",
             "projects": { "/home/user/work": { "hasTrustDialogAccepted": true } },
         });
         assert_eq!(state, expected);
@@ -216,7 +219,8 @@ mod tests {
             (home.text(".claude/settings.json").as_str(), home.text(".claude/commands/switch.md").as_str()),
             (settings, "mine")
         );
-        let added = "\"hasCompletedOnboarding\": false,\n  \"hasSeenAutoDefaultNudge\": true,\n  \"autoInstallIdeExtension\": false\n}";
+        let added = "\"hasCompletedOnboarding\": false,\n  \"hasSeenAutoDefaultNudge\": true,\n  \
+                     \"autoInstallIdeExtension\": false,\n  \"diffTool\": \"terminal\"\n}";
         let expected = state.replace("\"hasCompletedOnboarding\": false\n}", added);
         assert_eq!(home.text(".claude.json"), expected);
     }

@@ -9,6 +9,7 @@ pub mod catalog;
 pub mod claude;
 pub mod daemon;
 pub mod docker;
+pub mod editor;
 pub mod engine;
 pub mod gateway;
 pub mod http;

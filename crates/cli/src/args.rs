@@ -215,6 +215,9 @@ pub(crate) struct ClaudeArgs {
     /// Open it in a window of its own: the terminal of settings.toml, or else of the desktop
     #[arg(long, conflicts_with = "explain")]
     pub(crate) terminal: bool,
+    /// Let it see your editor's diagnostics and selection in the folder, and nothing else of the editor
+    #[arg(long)]
+    pub(crate) ide: bool,
     /// Where it does not start, wait for Enter: for a window that would close
     #[arg(long, hide = true)]
     pub(crate) hold_on_failure: bool,

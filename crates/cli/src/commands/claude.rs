@@ -22,7 +22,7 @@ use super::{Outcome, window};
 use crate::args::{ClaudeArgs, Network};
 use crate::client::{Client, Patience};
 use crate::exit;
-use crate::jail::{Plan, new_token, variable};
+use crate::jail::{Ide, Plan, new_token, variable};
 use crate::output::{Failed, Output, complain, remark};
 use crate::progress::Shown;
 
@@ -68,24 +68,32 @@ fn open(args: ClaudeArgs, env: &Environment, out: &mut Output) -> Outcome {
         let message = format!("the path {} is no text, which Claude Code needs", workspace.path().display());
         return Err(Error::new(Code::WorkspaceInvalid, message).hint("rename what is not UTF-8 in it").into());
     }
-    let profile = Profile::new(&paths.profile).prepare(workspace.path(), Timestamp::now())?;
+    let profile = Profile::new(&paths.profile);
+    let notices = profile.prepare(workspace.path(), Timestamp::now())?.notices;
+    let ide = if args.ide { Ide::find(&paths, &profile, workspace.path())? } else { None };
+    if args.ide && ide.is_none() {
+        remark("no editor that runs has this folder open with Claude Code's extension: it goes on without");
+    }
     drop(workspace);
     let mut plan = Plan::new(&args.jail, paths, env)?;
+    if let Some(ide) = ide {
+        plan.reach(ide);
+    }
     let mut command = show(&program, &mut plan)?;
     plan.file(MANAGED_SETTINGS_INSIDE, managed_settings(GATEWAY_PORT));
     if args.jail.explain {
         out.text(&plan.explain())?;
         return Ok(exit::DONE);
     }
-    profile.notices.iter().for_each(|text| remark(text));
-    plan.remarks().for_each(|text| remark(&text));
+    notices.into_iter().chain(plan.remarks()).for_each(|text| remark(&text));
     let client = Client::of_home(env)?;
     let model = ready(&client, args.model)?;
     let context = context(&client)?;
     let model = model.unwrap_or_else(|| LOADED.to_owned());
     preflight::check(&program, Some(context))?.iter().for_each(|text| remark(text));
     let token = new_token()?;
-    let environment = environment(&Live::new(model, context, token.expose()), &variable(env));
+    let live = Live { ide: plan.ide_port(), ..Live::new(model, context, token.expose()) };
+    let environment = environment(&live, &variable(env));
     command.extend(args.arguments);
     Ok(plan.run(command, environment, &token)?.exit_code())
 }

@@ -58,6 +58,9 @@ fn command(program: PathBuf, args: &ClaudeArgs, folder: &Path, env: &Environment
     if let Some(model) = &args.model {
         command.extend(["--model".into(), model.into()]);
     }
+    if args.ide {
+        command.push("--ide".into());
+    }
     command.extend(["--workspace".into(), folder.into()]);
     if !args.arguments.is_empty() {
         command.push("--".into());

@@ -36,6 +36,13 @@ pub(crate) fn explain(plan: &Plan, support: &Support) -> String {
         }
         Network::None => text.line("its own loopback"),
     }
+    if let Some(ide) = &plan.ide {
+        text.line(&format!(
+            "127.0.0.1:{}, of your editor, {}: diagnostics and the selection in this folder, none of its other tools",
+            ide.port(),
+            visible(ide.name())
+        ));
+    }
     text.line("no names, no other machine, no other port of this one");
     text.part("Rights");
     text.line("none: no capabilities, no way to more, no namespaces or mounts of its own, no tracing");

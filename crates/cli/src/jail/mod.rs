@@ -1,6 +1,7 @@
 //! What `corral jail` and `corral claude` have in common: from the folder to work in to the look at what was left there.
 
 mod explain;
+mod ide;
 mod link;
 
 use std::ffi::{OsStr, OsString};
@@ -22,6 +23,8 @@ use jiff::Timestamp;
 use rustix::fs::{CWD, Mode, OFlags, access, openat};
 
 pub(crate) use self::explain::explain;
+pub(crate) use self::ide::Ide;
+use self::ide::Opened;
 use self::link::Link;
 use crate::args::{JailOptions, Network};
 use crate::output::{complain, remark};
@@ -36,6 +39,7 @@ pub(crate) struct Plan {
     programs: OsString,
     protection: Protection,
     policy: Policy,
+    ide: Option<Ide>,
 }
 
 impl Plan {
@@ -50,7 +54,7 @@ impl Plan {
         let protection = Protection::of(&workspace, Timestamp::now())?;
         let policy = Policy::empty().with(open_profile(&paths.profile)?, HOME, Access::Writable);
         let network = options.network;
-        Ok(Self { paths, workspace, network, bwrap, programs, protection, policy })
+        Ok(Self { paths, workspace, network, bwrap, programs, protection, policy, ide: None })
     }
 
     /// Shows a file or folder of the host's at a place inside, for reading.
@@ -59,6 +63,16 @@ impl Plan {
             .map_err(|error| Error::new(Code::Io, format!("{} cannot be opened", path.display())).because(error))?;
         self.with(|policy| policy.with(opened, at, Access::ReadOnly));
         Ok(())
+    }
+
+    /// Lets the jail reach the user's editor, through what passes.
+    pub(crate) fn reach(&mut self, ide: Ide) {
+        self.ide = Some(ide);
+    }
+
+    /// The port that the editor is at inside.
+    pub(crate) fn ide_port(&self) -> Option<u16> {
+        self.ide.as_ref().map(Ide::port)
     }
 
     /// Adds a file of our own.
@@ -107,7 +121,7 @@ impl Plan {
 
     /// Builds the jail; in the list of sessions it has this label. What comes after its end is not done by itself.
     pub(crate) fn build(self, label: String, token: &Secret) -> Result<(Jail, Aftermath)> {
-        let Self { paths, workspace, network, bwrap, programs, protection, mut policy } = self;
+        let Self { paths, workspace, network, bwrap, programs, protection, mut policy, ide } = self;
         let Protection { pins, protected, git_dir, snapshot, .. } = protection;
         if let Some(outside) = git_dir {
             policy = policy.with(outside.folder, &outside.path, Access::Writable);
@@ -121,14 +135,18 @@ impl Plan {
         if network == Network::Local {
             policy.listen = vec![GATEWAY_PORT, MANAGEMENT_PORT];
         }
+        policy.listen.extend(ide.as_ref().map(Ide::port));
         let mut jail = Jail::start(&bwrap, &policy).map_err(|error| {
             // What is wrong with the machine says more than what went wrong this time.
             probe(&programs).jail().err().unwrap_or(error)
         })?;
         drop(policy);
+        // It was asked for last, and the daemon has no use for it.
+        let listener = ide.is_some().then(|| jail.listeners.pop()).flatten();
+        let ide = ide.zip(listener).map(|(ide, listener)| ide.open(listener)).transpose()?;
         let link =
             (network == Network::Local).then(|| Link::new(&paths, token, label, std::mem::take(&mut jail.listeners)));
-        Ok((jail, Aftermath { workspace, snapshot, quarantine: paths.quarantine, link }))
+        Ok((jail, Aftermath { workspace, snapshot, quarantine: paths.quarantine, link, _ide: ide }))
     }
 }
 
@@ -138,13 +156,14 @@ pub(crate) struct Aftermath {
     snapshot: Snapshot,
     quarantine: PathBuf,
     link: Option<Link>,
+    _ide: Option<Opened>,
 }
 
 impl Aftermath {
     /// Looks at what was left in the workspace. The jail has ended.
     pub(crate) fn look(self) -> Result<Report> {
-        let Self { workspace, snapshot, quarantine, link } = self;
-        drop(link);
+        let Self { workspace, snapshot, quarantine, link, _ide: ide } = self;
+        drop((link, ide));
         snapshot.audit(&workspace, &quarantine, Timestamp::now())
     }
 }

@@ -38,14 +38,40 @@ pub struct Host {
     /// `/bin` and its like: where they lead to, or none where they are folders.
     pub roots: Vec<(&'static str, Option<PathBuf>)>,
     /// Those of [`ETC`] that are there.
-    pub etc: Vec<&'static str>,
+    pub etc: Vec<(&'static str, Etc)>,
     /// Those of [`HIDDEN`] that are there.
     pub hidden: Vec<&'static str>,
 }
 
+/// Something in `/etc`. Each bind costs bubblewrap a look through all mounts, so only folders are bound.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Etc {
+    /// A link to what is shown elsewhere.
+    Link(PathBuf),
+    /// A file, which is copied.
+    File(Vec<u8>),
+    /// A folder.
+    Folder,
+}
+
+impl Etc {
+    /// None where it is not there, or is nothing that can be shown.
+    fn look(path: &Path) -> Option<Self> {
+        let kind = fs::symlink_metadata(path).ok()?.file_type();
+        if kind.is_symlink() {
+            // Links among what is not shown would lead nowhere.
+            let real = fs::canonicalize(path).ok()?;
+            if real.starts_with("/usr") {
+                return Some(Self::Link(real));
+            }
+        }
+        if path.is_dir() { Some(Self::Folder) } else { fs::read(path).ok().map(Self::File) }
+    }
+}
+
 /// What of `/etc` is shown: what programs need to find libraries, certificates, the time zone and terminals. No names of
 /// users, no addresses, no settings of services.
-const ETC: [&str; 24] = [
+const ETC: [&str; 23] = [
     "alternatives",
     "crypto-policies",
     "debian_version",
@@ -53,7 +79,6 @@ const ETC: [&str; 24] = [
     "inputrc",
     "ld.so.cache",
     "ld.so.conf",
-    "ld.so.conf.d",
     "localtime",
     "lsb-release",
     "magic",
@@ -83,14 +108,14 @@ impl Host {
             let kind = fs::symlink_metadata(&path).ok()?.file_type();
             if kind.is_symlink() { Some((name, Some(fs::read_link(&path).ok()?))) } else { Some((name, None)) }
         });
-        let etc = ETC.into_iter().filter(|name| Path::new("/etc").join(name).exists());
+        let etc = ETC.into_iter().filter_map(|name| Some((name, Etc::look(&Path::new("/etc").join(name))?)));
         let hidden = HIDDEN.into_iter().filter(|path| Path::new(path).exists());
         Self { roots: roots.collect(), etc: etc.collect(), hidden: hidden.collect() }
     }
 }
 
-/// The files with contents of our own: those that every jail has, then the policy's.
-pub(crate) fn files(policy: &Policy) -> Vec<DataFile> {
+/// The files with contents that are handed over: those that every jail has, those of `/etc`, then the policy's.
+pub(crate) fn files(policy: &Policy, host: &Host) -> Vec<DataFile> {
     let passwd = format!(
         "root:x:0:0::/:/usr/sbin/nologin\nuser:x:{ID}:{ID}::{HOME}:/bin/bash\nnobody:x:65534:65534::/:/usr/sbin/nologin\n"
     );
@@ -106,7 +131,11 @@ pub(crate) fn files(policy: &Policy) -> Vec<DataFile> {
         ),
     ];
     let own = own.into_iter().map(|(at, content)| DataFile { at: at.into(), content: content.into_bytes() });
-    own.chain(policy.files.iter().cloned()).collect()
+    let of_etc = host.etc.iter().filter_map(|(name, what)| match what {
+        Etc::File(content) => Some(DataFile { at: Path::new("/etc").join(name), content: content.clone() }),
+        Etc::Link(_) | Etc::Folder => None,
+    });
+    own.chain(of_etc).chain(policy.files.iter().cloned()).collect()
 }
 
 /// The arguments, but for the program. What they say, in its order: namespaces and identity; the system's programs; what is private to the
@@ -126,9 +155,14 @@ pub fn arguments(policy: &Policy, host: &Host) -> Vec<Argument> {
             None => all.text("--ro-bind").text(&at).text(&at),
         };
     }
-    for name in &host.etc {
+    for (name, what) in &host.etc {
         let at = Path::new("/etc").join(name);
-        all.text("--ro-bind").text(&at).text(&at);
+        match what {
+            Etc::Link(target) => all.text("--symlink").text(target).text(&at),
+            Etc::Folder => all.text("--ro-bind").text(&at).text(&at),
+            // Among the files below.
+            Etc::File(_) => continue,
+        };
     }
 
     all.texts(["--proc", "/proc", "--dev", "/dev"]);
@@ -144,8 +178,9 @@ pub fn arguments(policy: &Policy, host: &Host) -> Vec<Argument> {
         let how = if bind.access == Access::Writable { "--bind-fd" } else { "--ro-bind-fd" };
         all.text(how).descriptor(Source::Bind(index)).text(&bind.at);
     }
-    for (index, file) in files(policy).iter().enumerate() {
-        all.texts(["--perms", "0444", "--ro-bind-data"]);
+    for (index, file) in files(policy, host).iter().enumerate() {
+        // They lie in the root itself, which is made read-only below.
+        all.texts(["--perms", "0444", "--file"]);
         all.descriptor(Source::File(index)).text(&file.at);
     }
     all.text("--ro-bind-fd").descriptor(Source::Init).text(INIT);
@@ -199,7 +234,11 @@ mod tests {
             .with_file("/etc/claude-code/managed-settings.json", "{}");
         let host = Host {
             roots: vec![("bin", Some("usr/bin".into())), ("lib", None)],
-            etc: vec!["ld.so.cache", "ssl/certs"],
+            etc: vec![
+                ("ld.so.cache", Etc::File(b"cache".to_vec())),
+                ("localtime", Etc::Link("/usr/share/zoneinfo/UTC".into())),
+                ("ssl/certs", Etc::Folder),
+            ],
             hidden: vec!["/proc/keys"],
         };
         let expected = "\
@@ -220,7 +259,7 @@ mod tests {
 --ro-bind /usr /usr
 --symlink usr/bin /bin
 --ro-bind /lib /lib
---ro-bind /etc/ld.so.cache /etc/ld.so.cache
+--symlink /usr/share/zoneinfo/UTC /etc/localtime
 --ro-bind /etc/ssl/certs /etc/ssl/certs
 --proc /proc
 --dev /dev
@@ -238,17 +277,19 @@ mod tests {
 --bind-fd {Bind(1)} /work/a b
 --ro-bind-fd {Bind(2)} /work/a b/.git/config
 --perms 0444
---ro-bind-data {File(0)} /etc/passwd
+--file {File(0)} /etc/passwd
 --perms 0444
---ro-bind-data {File(1)} /etc/group
+--file {File(1)} /etc/group
 --perms 0444
---ro-bind-data {File(2)} /etc/hosts
+--file {File(2)} /etc/hosts
 --perms 0444
---ro-bind-data {File(3)} /etc/hostname
+--file {File(3)} /etc/hostname
 --perms 0444
---ro-bind-data {File(4)} /etc/nsswitch.conf
+--file {File(4)} /etc/nsswitch.conf
 --perms 0444
---ro-bind-data {File(5)} /etc/claude-code/managed-settings.json
+--file {File(5)} /etc/ld.so.cache
+--perms 0444
+--file {File(6)} /etc/claude-code/managed-settings.json
 --ro-bind-fd {Init} /run/corral/init
 --remount-ro /dev
 --remount-ro /

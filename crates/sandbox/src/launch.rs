@@ -144,7 +144,8 @@ pub(crate) fn broken(error: io::Error) -> Error {
 fn spawn(bwrap: &Path, policy: &Policy) -> io::Result<(Child, UnixStream)> {
     // What this process was started with is nobody's business inside.
     CloseFdsBuilder::new().cloexecfrom(3);
-    let contents = files(policy).into_iter().map(|file| in_memory("file", &file.content));
+    let host = Host::look();
+    let contents = files(policy, &host).into_iter().map(|file| in_memory("file", &file.content));
     let contents = contents.collect::<io::Result<Vec<_>>>()?;
     let init = open("/proc/self/exe", OFlags::PATH | OFlags::CLOEXEC, Mode::empty())?;
     let descriptor = |source: Source| match source {
@@ -154,7 +155,7 @@ fn spawn(bwrap: &Path, policy: &Policy) -> io::Result<(Child, UnixStream)> {
     };
     let mut inherited = Vec::new();
     let mut options = Vec::new();
-    for argument in arguments(policy, &Host::look()) {
+    for argument in arguments(policy, &host) {
         let text = match argument {
             Argument::Text(text) => text,
             Argument::Descriptor(source) => {

@@ -24,7 +24,7 @@ pub mod support;
 mod terminal;
 pub mod workspace;
 
-pub use self::arguments::{Argument, Host, INIT, Source, arguments};
+pub use self::arguments::{Argument, Etc, Host, INIT, Source, arguments};
 pub use self::attend::Main;
 pub use self::launch::Jail;
 pub use self::policy::{Access, Bind, DataFile, GATEWAY_PORT, HOME, MANAGEMENT_PORT, Policy};

@@ -12,15 +12,8 @@ use std::path::PathBuf;
 use corral_core::{Code, Error, Result};
 
 /// What bubblewrap has to know: `--disable-userns` came with 0.8, and the descriptors with a security fix of 2024.
-const OPTIONS: [&str; 7] = [
-    "--args",
-    "--as-pid-1",
-    "--assert-userns-disabled",
-    "--bind-fd",
-    "--disable-userns",
-    "--ro-bind-data",
-    "--ro-bind-fd",
-];
+const OPTIONS: [&str; 6] =
+    ["--args", "--as-pid-1", "--assert-userns-disabled", "--bind-fd", "--disable-userns", "--ro-bind-fd"];
 
 /// Looks at the machine, and tries bubblewrap out. `path` is the `PATH` that it is looked up in where `/usr/bin` has
 /// none.

@@ -196,7 +196,12 @@ impl Client {
     /// Sends a message of any kind.
     #[track_caller]
     pub fn send(&mut self, message: Message) {
-        self.socket.send(message).expect("it is connected");
+        self.offer(message).expect("it is connected");
+    }
+
+    /// Sends a message that may be refused before it is all there.
+    pub fn offer(&mut self, message: Message) -> tungstenite::Result<()> {
+        self.socket.send(message)
     }
 
     /// The next message; none where the connection has ended.

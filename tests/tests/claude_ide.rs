@@ -92,13 +92,15 @@ fn only_the_sessions_own_claude_gets_on_the_bridge() {
     for message in [Message::binary(vec![0; 4]), Message::text("x".repeat((1 << 20) + 1))] {
         let mut client = Client::connect(port, OURS).unwrap();
         assert!(pinged(&mut client));
-        client.send(message);
+        // The connection may end before a long one is all sent.
+        let _ = client.offer(message);
         assert_eq!(client.hear(), None);
     }
     assert!(pinged(&mut whole));
 
     // No more than four at once.
-    let more: Vec<_> = (0..3).map(|_| Client::connect(port, OURS).unwrap()).collect();
+    let room = || until(PATIENCE, "those that ended have left their places", || Client::connect(port, OURS));
+    let more: Vec<_> = (0..3).map(|_| room()).collect();
     assert!(Client::connect(port, OURS).is_none());
     drop(more);
     until(PATIENCE, "there is room again", || Client::connect(port, OURS));
@@ -136,8 +138,11 @@ fn the_real_claude_code_finds_the_editor() {
         let selection = json!({ "start": { "line": 0, "character": 0 }, "end": { "line": lines - 1, "character": 1 } });
         editor.tell("selection_changed", &json!({ "text": "x", "filePath": path, "selection": selection }));
     };
-    select(&local.workspace().join("a.rs"), 7);
-    tmux.until("the selection", |screen| screen.contains("7 lines selected"));
+    // Said again until it is heard: Claude Code shows its prompt before it listens to the editor.
+    tmux.until("the selection", |screen| {
+        select(&local.workspace().join("a.rs"), 7);
+        screen.contains("7 lines selected")
+    });
     select(&local.home().join(".claude.json"), 9);
     select(&local.workspace().join("a.rs"), 8);
     // In their order: the one before has had its time.
@@ -174,6 +179,7 @@ fn what_it_writes_is_approved_in_the_terminal() {
     tmux.presses("Enter");
     let has_told = |wanted: &str| editor.methods().iter().any(|method| method == wanted).then_some(());
     until(PATIENCE, "it is told of Claude Code", || has_told("ide_connected"));
+    until(PATIENCE, "it is asked for its tools", || has_told("tools/list"));
     tmux.until("the prompt", |screen| screen.contains("for shortcuts") || screen.contains('❯'));
     tmux.types("go");
     tmux.until("the words", |screen| screen.contains("❯ go") || screen.contains("❯\u{a0}go"));
@@ -189,8 +195,8 @@ fn what_it_writes_is_approved_in_the_terminal() {
     });
     assert_eq!(fs::read_to_string(&file).unwrap(), "fn a() {}\n");
 
-    // What Claude Code itself calls for that: the diagnostics before, and nothing that shows something in the editor.
-    until(PATIENCE, "it asks for diagnostics", || has_told("tools/call getDiagnostics"));
+    // What Claude Code itself may call for that, when it is quick enough: the diagnostics before. Nothing that shows
+    // something in the editor.
     let called: Vec<_> = editor.methods().into_iter().filter(|method| method.starts_with("tools/call")).collect();
     assert!(called.iter().all(|call| call == "tools/call getDiagnostics"), "{called:?}");
 }

@@ -4,10 +4,26 @@ use std::io::{Error, ErrorKind, Result};
 use std::net::SocketAddr;
 
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::net::TcpStream;
+use tokio::net::{TcpListener, TcpStream};
 
 /// How much is read at once, in bytes.
 const BLOCK: usize = 16 << 10;
+
+/// Accepts connections for ever and answers each beside the others, all on this thread. A connection that breaks is its
+/// client's business.
+pub async fn each_connection<A>(listener: TcpListener, answer: impl Fn(TcpStream) -> A) -> Result<()>
+where
+    A: Future<Output = Result<()>> + 'static,
+{
+    let connections = tokio::task::LocalSet::new();
+    let accepting = async {
+        loop {
+            let (socket, _) = listener.accept().await?;
+            tokio::task::spawn_local(answer(socket));
+        }
+    };
+    connections.run_until(accepting).await
+}
 
 /// One connection, of a client or of a server.
 #[derive(Debug)]

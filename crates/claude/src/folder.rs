@@ -54,8 +54,12 @@ pub(crate) enum Held {
 pub(crate) struct Stamp(u64, u64, i64, i64, i64);
 
 impl From<Stat> for Stamp {
-    // The types of these fields differ between architectures.
-    #[allow(clippy::cast_lossless, clippy::cast_possible_wrap, clippy::unnecessary_cast)]
+    #[allow(
+        clippy::cast_lossless,
+        clippy::cast_possible_wrap,
+        clippy::unnecessary_cast,
+        reason = "the types of these fields differ between architectures"
+    )]
     fn from(stat: Stat) -> Self {
         Self(
             stat.st_dev as u64,

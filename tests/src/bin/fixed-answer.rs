@@ -12,7 +12,7 @@ use std::process::ExitCode;
 use std::rc::Rc;
 use std::time::Duration;
 
-use corral_tests::http::Wire;
+use corral_tests::http::{Wire, each_connection};
 use corral_tests::load::TOKEN;
 use serde_json::{Value, json};
 use tokio::net::{TcpListener, TcpStream};
@@ -72,17 +72,11 @@ async fn serve(options: &Options) -> Result<()> {
     eprintln!("fixed-answer: stands in for llama-server on {address}: no model, the same answer to everything");
     let server = Server { pace: options.pace, model: options.model.clone(), written: RefCell::default() };
     let server = Rc::new(server);
-    let connections = tokio::task::LocalSet::new();
-    connections
-        .run_until(async {
-            loop {
-                let (socket, _) = listener.accept().await?;
-                let server = server.clone();
-                // A connection that breaks is its client's business.
-                tokio::task::spawn_local(async move { server.answer(socket).await });
-            }
-        })
-        .await
+    each_connection(listener, |socket| {
+        let server = server.clone();
+        async move { server.answer(socket).await }
+    })
+    .await
 }
 
 /// What every connection needs.

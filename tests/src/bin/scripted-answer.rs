@@ -14,7 +14,7 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 use std::rc::Rc;
 
-use corral_tests::http::Wire;
+use corral_tests::http::{Wire, each_connection};
 use serde_json::{Value, json};
 use tokio::net::{TcpListener, TcpStream};
 
@@ -46,17 +46,11 @@ async fn serve(server: Server) -> Result<()> {
     let listener = TcpListener::bind((server.host.as_str(), server.port)).await?;
     eprintln!("scripted-answer: stands in for llama-server on {}: no model", listener.local_addr()?);
     let server = Rc::new(server);
-    let connections = tokio::task::LocalSet::new();
-    connections
-        .run_until(async {
-            loop {
-                let (socket, _) = listener.accept().await?;
-                let server = server.clone();
-                // A connection that breaks is its client's business.
-                tokio::task::spawn_local(async move { server.answer(socket).await });
-            }
-        })
-        .await
+    each_connection(listener, |socket| {
+        let server = server.clone();
+        async move { server.answer(socket).await }
+    })
+    .await
 }
 
 impl Server {

@@ -1,9 +1,7 @@
 //! `corral`: the command line of Corral.
 
 mod args;
-mod client;
 mod commands;
-mod events;
 mod exit;
 mod jail;
 mod output;

@@ -6,10 +6,10 @@ use std::time::Duration;
 use corral_core::snapshot::{OperationView, Snapshot};
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressState, ProgressStyle};
 
-use crate::client::Client;
-use crate::events::snapshots;
 use crate::output::remark;
 use crate::text;
+use corral_client::Client;
+use corral_client::snapshots;
 
 /// Shows what goes on until it is dropped: one changing line on a terminal, with `verbose` a line per step, else
 /// nothing.

@@ -19,6 +19,7 @@ pub mod ports;
 pub mod session;
 pub mod settings;
 pub mod snapshot;
+pub mod tray;
 pub mod usage;
 
 pub use error::{Code, Error, ErrorBody, Result};

@@ -1,8 +1,9 @@
-//! The composition: the controller with its real adapters, as `corral serve` runs it.
+//! The composition: the controller with its real adapters, as `corral serve` and the tray run it.
 
 mod adapters;
 mod catalog_file;
 mod doctor;
+mod folders;
 mod hex;
 pub mod jails;
 mod paths;
@@ -16,7 +17,8 @@ pub use catalog_file::{ensure_catalog, read_catalog_or_examples};
 pub use corral_engine::Environment;
 pub use corral_engine::files::{check_model, check_projector};
 pub use doctor::{Finding, Status, doctor};
+pub use folders::{recent_folders, remember_folder};
 pub use paths::Paths;
-pub use runtime_files::{DaemonFile, read_token};
-pub use serve::{ServeOptions, Serving, serve};
+pub use runtime_files::{DaemonFile, private_dir, read_token};
+pub use serve::{ServeOptions, Serving, run, runtime, serve};
 pub use settings_file::read_settings;

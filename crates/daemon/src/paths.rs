@@ -48,6 +48,8 @@ pub struct Paths {
     pub shell_logs: PathBuf,
     /// The profile of the jailed Claude Code, which is the home of everything that runs in a jail.
     pub profile: PathBuf,
+    /// The folders in which a local Claude was opened.
+    pub folders: PathBuf,
     /// Where things are moved to that were left in a workspace and would run by themselves.
     pub quarantine: PathBuf,
 }
@@ -97,6 +99,7 @@ impl Paths {
             shells: run_dir.join("shells"),
             shell_logs: state_dir.join("shells"),
             profile,
+            folders: state_dir.join("folders.json"),
             quarantine: state_dir.join("quarantine"),
             config_dir,
             data_dir,

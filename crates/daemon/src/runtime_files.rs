@@ -51,7 +51,7 @@ pub fn read_token(paths: &Paths) -> Result<Secret> {
 }
 
 /// Makes a folder that only this user may enter, and refuses one that belongs to somebody else.
-pub(crate) fn private_dir(path: &Path) -> Result<()> {
+pub fn private_dir(path: &Path) -> Result<()> {
     let failed =
         |source: io::Error| Error::new(Code::Io, format!("cannot use the folder {}", path.display())).because(source);
     fs::DirBuilder::new().recursive(true).mode(0o700).create(path).map_err(failed)?;

@@ -43,6 +43,8 @@ const WANTED_FILES: u64 = 32_768;
 pub struct ServeOptions {
     /// Called once, when the management API answers.
     pub on_ready: Box<dyn FnOnce(&Serving) + Send>,
+    /// Ends it when cancelled, as a signal does.
+    pub end: CancellationToken,
 }
 
 /// Where a daemon serves.
@@ -59,8 +61,16 @@ pub struct Serving {
 /// Serves until SIGTERM, SIGINT or SIGHUP, then ends in order: callers answered, the model stopped or left as
 /// `settings.toml` says.
 pub fn serve(env: Environment, options: ServeOptions) -> Result<()> {
-    allow_many_connections();
-    let runtime = tokio::runtime::Builder::new_multi_thread()
+    let runtime = runtime()?;
+    let result = runtime.block_on(run(env, options));
+    // A blocking read on a stuck file system must not hold the program.
+    runtime.shutdown_timeout(Duration::from_millis(200));
+    result
+}
+
+/// The runtime that [`run`] is made for.
+pub fn runtime() -> Result<tokio::runtime::Runtime> {
+    tokio::runtime::Builder::new_multi_thread()
         .worker_threads(2)
         // Blocking work is rare and small; idle threads would only hold memory.
         .max_blocking_threads(8)
@@ -68,11 +78,7 @@ pub fn serve(env: Environment, options: ServeOptions) -> Result<()> {
         .thread_name("corral")
         .enable_all()
         .build()
-        .map_err(|error| Error::new(Code::Io, "cannot start the runtime").because(error))?;
-    let result = runtime.block_on(run(env, options));
-    // A blocking read on a stuck file system must not hold the program.
-    runtime.shutdown_timeout(Duration::from_millis(200));
-    result
+        .map_err(|error| Error::new(Code::Io, "cannot start the runtime").because(error))
 }
 
 /// Lets this process have as many files open as it may: each request takes two, and the usual limit is 1024.
@@ -86,7 +92,9 @@ fn allow_many_connections() {
     }
 }
 
-async fn run(env: Environment, options: ServeOptions) -> Result<()> {
+/// The same as [`serve`], as a task beside others.
+pub async fn run(env: Environment, options: ServeOptions) -> Result<()> {
+    allow_many_connections();
     let mut signals = Signals::new()?;
     let paths = Paths::resolve(&env)?;
     let _lock = take_home(&paths)?;
@@ -150,6 +158,7 @@ async fn run(env: Environment, options: ServeOptions) -> Result<()> {
 
     tokio::select! {
         () = signals.wait() => {}
+        () = options.end.cancelled() => {}
         ended = &mut actor => return Err(ended_by_itself("the controller", ended.map(Ok))),
         ended = &mut inference => return Err(ended_by_itself("the gateway", ended)),
     }

@@ -13,18 +13,18 @@ use corral_claude::program::{Kind, Program, Search};
 use corral_claude::{GATEWAY_PORT, MANAGED_SETTINGS_INSIDE};
 use corral_core::snapshot::Phase;
 use corral_core::{Code, Error, Result};
-use corral_daemon::{Environment, Paths};
+use corral_daemon::{Environment, Paths, remember_folder};
 use corral_sandbox::workspace::Workspace;
 use jiff::Timestamp;
 use serde::Deserialize;
 
 use super::{Outcome, window};
 use crate::args::{ClaudeArgs, Network};
-use crate::client::{Client, Patience};
 use crate::exit;
 use crate::jail::{Ide, Plan, new_token, variable};
 use crate::output::{Failed, Output, complain, remark};
 use crate::progress::Shown;
+use corral_client::{Client, Patience};
 
 /// Where a Claude Code that runs by itself is inside.
 const NATIVE_INSIDE: &str = "/run/corral/claude";
@@ -73,6 +73,11 @@ fn open(args: ClaudeArgs, env: &Environment, out: &mut Output) -> Outcome {
     let ide = if args.ide { Ide::find(&paths, &profile, workspace.path())? } else { None };
     if args.ide && ide.is_none() {
         remark("no editor that runs has this folder open with Claude Code's extension: it goes on without");
+    }
+    if !args.jail.explain
+        && let Err(error) = remember_folder(&paths, workspace.path())
+    {
+        remark(&error.to_string());
     }
     drop(workspace);
     let mut plan = Plan::new(&args.jail, paths, env)?;

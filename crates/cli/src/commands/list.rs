@@ -7,11 +7,11 @@ use corral_core::{Code, Error, Result};
 use corral_daemon::{Environment, Paths, read_catalog_or_examples};
 
 use super::Outcome;
-use crate::client::Client;
 use crate::exit;
 use crate::output::{BAD, BOLD, BUSY, DIM, GOOD, Output, Paint, remark};
 use crate::table::{Cell, table};
 use crate::text;
+use corral_client::Client;
 
 /// Lists the models: as the daemon knows them, else as the catalog has them.
 pub(crate) fn list(env: &Environment, out: &mut Output) -> Outcome {

@@ -8,9 +8,9 @@ use jiff::tz::TimeZone;
 
 use super::Outcome;
 use crate::args::LogsArgs;
-use crate::client::Client;
 use crate::exit;
 use crate::output::{BAD, BUSY, DIM, Output, Paint, visible};
+use corral_client::Client;
 
 /// Prints `llama-server`'s log as it comes.
 pub(crate) fn logs(args: &LogsArgs, env: &Environment, out: &mut Output) -> Outcome {

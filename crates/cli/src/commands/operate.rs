@@ -11,12 +11,12 @@ use serde::Serialize;
 
 use super::Outcome;
 use crate::args::{StartArgs, StopArgs, SwitchArgs, WaitArgs};
-use crate::client::{Client, Patience};
 use crate::exit;
 use crate::output::{Output, Paint, remark};
 use crate::progress::Shown;
 use crate::table::{Cell, table};
 use crate::text;
+use corral_client::{Client, Patience};
 
 /// Loads a model where none is.
 pub(crate) fn start(args: StartArgs, env: &Environment, out: &mut Output) -> Outcome {

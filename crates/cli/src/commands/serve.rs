@@ -5,6 +5,7 @@ use std::io;
 use anstream::{AutoStream, ColorChoice};
 use corral_daemon::{Environment, ServeOptions, Serving};
 use serde::Serialize;
+use tokio_util::sync::CancellationToken;
 use tracing_subscriber::EnvFilter;
 
 use super::Outcome;
@@ -41,7 +42,7 @@ pub(crate) fn serve(args: &ServeArgs, env: Environment, json: bool) -> Outcome {
             let _ = announce(serving, json);
         }
     };
-    corral_daemon::serve(env, ServeOptions { on_ready: Box::new(on_ready) })?;
+    corral_daemon::serve(env, ServeOptions { on_ready: Box::new(on_ready), end: CancellationToken::new() })?;
     Ok(exit::DONE)
 }
 

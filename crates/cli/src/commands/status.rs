@@ -10,11 +10,11 @@ use jiff::Timestamp;
 use jiff::tz::TimeZone;
 
 use super::Outcome;
-use crate::client::Client;
 use crate::exit;
 use crate::output::{BAD, BUSY, DIM, GOOD, Output, Paint};
 use crate::table::{Cell, table};
 use crate::text;
+use corral_client::Client;
 
 /// Shows the snapshot, and the requests at the gateway.
 pub(crate) fn status(env: &Environment, out: &mut Output) -> Outcome {

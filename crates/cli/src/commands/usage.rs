@@ -7,11 +7,11 @@ use corral_daemon::Environment;
 
 use super::Outcome;
 use crate::args::{By, UsageArgs};
-use crate::client::Client;
 use crate::exit;
 use crate::output::{BOLD, DIM, Output, Paint};
 use crate::table::{Cell, table};
 use crate::text;
+use corral_client::Client;
 
 /// Shows what requests cost.
 pub(crate) fn usage(args: &UsageArgs, env: &Environment, out: &mut Output) -> Outcome {

@@ -2,16 +2,42 @@
 
 use std::io::BufRead;
 
-use corral_core::snapshot::Snapshot;
+use corral_core::snapshot::{Notice, Snapshot};
+
+/// What a daemon tells as it happens.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Event {
+    /// The present truth.
+    Snapshot(Box<Snapshot>),
+    /// Something a person should hear of once.
+    Notice(Notice),
+}
+
+/// The events of a stream that are known here, as they come; ends with the stream.
+pub fn events(stream: impl BufRead) -> impl Iterator<Item = Event> {
+    raw(stream).filter_map(|(name, data)| match name.as_str() {
+        "snapshot" => serde_json::from_str(&data).ok().map(Event::Snapshot),
+        "notice" => serde_json::from_str(&data).ok().map(Event::Notice),
+        _ => None,
+    })
+}
 
 /// The snapshots of a stream, as they come; ends with the stream.
-pub(crate) fn snapshots(stream: impl BufRead) -> impl Iterator<Item = Snapshot> {
+pub fn snapshots(stream: impl BufRead) -> impl Iterator<Item = Snapshot> {
+    events(stream).filter_map(|event| match event {
+        Event::Snapshot(snapshot) => Some(*snapshot),
+        Event::Notice(_) => None,
+    })
+}
+
+/// The name and the data of each event of a stream; ends with the stream. Of a newer daemon there may be events, or
+/// fields of them, that are not known here.
+pub fn raw(stream: impl BufRead) -> impl Iterator<Item = (String, String)> {
     let (mut name, mut data) = (String::new(), String::new());
     stream.lines().map_while(Result::ok).filter_map(move |line| {
         if line.is_empty() {
-            let (name, data) = (std::mem::take(&mut name), std::mem::take(&mut data));
-            // Of a newer daemon there may be events, or fields, that are not known here.
-            return if name == "snapshot" { serde_json::from_str(&data).ok() } else { None };
+            let event = (std::mem::take(&mut name), std::mem::take(&mut data));
+            return (!event.1.is_empty()).then_some(event);
         }
         let (field, value) = line.split_once(':').unwrap_or((&line, ""));
         let value = value.strip_prefix(' ').unwrap_or(value);
@@ -24,7 +50,6 @@ pub(crate) fn snapshots(stream: impl BufRead) -> impl Iterator<Item = Snapshot> 
         None
     })
 }
-
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -1,4 +1,4 @@
-//! The management API, from a client's side.
+//! Requests to the daemon of this home, and its answers.
 
 use std::io::{self, BufRead, BufReader};
 use std::net::SocketAddr;
@@ -9,8 +9,9 @@ use corral_core::{Code, Error, Result, Secret};
 use corral_daemon::{DaemonFile, Environment, Paths, read_token};
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
+use serde_json::Value;
 use ureq::Agent;
-use ureq::http::{Response, StatusCode};
+use ureq::http::{Request, Response, StatusCode};
 
 const START_IT: &str = "start it with `corral serve`";
 
@@ -22,7 +23,7 @@ const ANSWER: Duration = Duration::from_secs(30);
 
 /// How long to wait for an answer.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Patience {
+pub enum Patience {
     /// As long as an answer takes that is there already.
     Short,
     /// As long as the operation takes.
@@ -31,7 +32,7 @@ pub(crate) enum Patience {
 
 /// Talks to the daemon of this home. Cheap to clone.
 #[derive(Debug, Clone)]
-pub(crate) struct Client {
+pub struct Client {
     agent: Agent,
     address: SocketAddr,
     token: Secret,
@@ -39,7 +40,7 @@ pub(crate) struct Client {
 
 impl Client {
     /// A client of the daemon that runs for this home. [`Code::DaemonUnavailable`] where none says that it does.
-    pub(crate) fn of_home(env: &Environment) -> Result<Self> {
+    pub fn of_home(env: &Environment) -> Result<Self> {
         let paths = Paths::resolve(env)?;
         let daemon = DaemonFile::read(&paths).ok_or_else(|| {
             let message = format!("no Corral daemon runs (there is no {})", paths.daemon_file.display());
@@ -58,25 +59,43 @@ impl Client {
     }
 
     /// The body of the answer to a `GET`.
-    pub(crate) fn get(&self, path: &str) -> Result<Vec<u8>> {
+    pub fn get(&self, path: &str) -> Result<Vec<u8>> {
         let request = self.agent.get(self.url(path)).header("Authorization", self.bearer());
         self.body(request.config().timeout_global(Some(ANSWER)).build().call())
     }
 
     /// The body of the answer to a `GET` of another of Corral's addresses, which needs no token and gets none.
-    pub(crate) fn fetch(&self, url: &str) -> Result<Vec<u8>> {
+    pub fn fetch(&self, url: &str) -> Result<Vec<u8>> {
         self.body(self.agent.get(url).config().timeout_global(Some(ANSWER)).build().call())
     }
 
     /// The body of the answer to a `POST` of a JSON value.
-    pub(crate) fn post(&self, path: &str, body: &impl Serialize, patience: Patience) -> Result<Vec<u8>> {
+    pub fn post(&self, path: &str, body: &impl Serialize, patience: Patience) -> Result<Vec<u8>> {
         let request = self.agent.post(self.url(path)).header("Authorization", self.bearer());
         let timeout = (patience == Patience::Short).then_some(ANSWER);
         self.body(request.config().timeout_global(timeout).build().send_json(body))
     }
 
+    /// The status and the body of the answer to any request, a refusal among them; null where there is no body.
+    pub fn call(&self, method: &str, path: &str, body: Option<&Value>) -> Result<(u16, Value)> {
+        let path = path.strip_prefix('/').filter(|path| !path.starts_with('/'));
+        let url = path.map(|path| self.url(&format!("/{path}")));
+        let request = url.and_then(|url| {
+            let request = Request::builder().method(method).uri(url).header("Authorization", self.bearer());
+            let request = if body.is_some() { request.header("Content-Type", "application/json") } else { request };
+            request.body(body.map(Value::to_string).unwrap_or_default()).ok()
+        });
+        let Some(request) = request else {
+            return Err(Error::new(Code::InvalidRequest, format!("`{method}` of that path is no request")));
+        };
+        let answer = self.agent.run(request).map_err(|error| self.unreachable(error))?;
+        let (status, body) = self.read(answer)?;
+        let body = if body.is_empty() { Value::Null } else { self.parse(&body)? };
+        Ok((status.as_u16(), body))
+    }
+
     /// The body of the answer to a `GET`, as it comes.
-    pub(crate) fn stream(&self, path: &str) -> Result<impl BufRead + Send + use<>> {
+    pub fn stream(&self, path: &str) -> Result<impl BufRead + Send + use<>> {
         let answer = self.agent.get(self.url(path)).header("Authorization", self.bearer()).call();
         let answer = answer.map_err(|error| self.unreachable(error))?;
         if !answer.status().is_success() {
@@ -86,7 +105,7 @@ impl Client {
     }
 
     /// The value of an answer. [`Code::DaemonUnavailable`] where it is none that Corral gives.
-    pub(crate) fn parse<T: DeserializeOwned>(&self, body: &[u8]) -> Result<T> {
+    pub fn parse<T: DeserializeOwned>(&self, body: &[u8]) -> Result<T> {
         serde_json::from_slice(body).map_err(|error| {
             Error::new(Code::DaemonUnavailable, format!("the answer of {} was not understood", self.url("")))
                 .because(error)
@@ -95,7 +114,7 @@ impl Client {
     }
 
     /// The connection broke while an answer came.
-    pub(crate) fn broken(&self, error: io::Error) -> Error {
+    pub fn broken(&self, error: io::Error) -> Error {
         self.unreachable(ureq::Error::Io(error))
     }
 

@@ -291,7 +291,7 @@ pub trait Journal: Send + Sync {
     /// How long an operation of this kind to this model will take, by what earlier ones took; none where nothing is
     /// known.
     fn expected(&self, kind: OperationKind, to: &ModelId) -> Option<Duration>;
-    /// A session began, or ended at the given time.
+    /// A session began, or ended at the given time. One that had ended with an earlier Corral may begin again.
     fn session(&self, session: &SessionView, ended: Option<Timestamp>);
 }
 

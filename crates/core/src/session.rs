@@ -1,7 +1,7 @@
 //! Sessions: who asks, told by the token that a request carries.
 
 use std::collections::{HashMap, VecDeque};
-use std::fmt;
+use std::fmt::{self, Write as _};
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -25,6 +25,18 @@ impl SessionId {
         let text = text.into();
         let fits = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_' | b'.' | b':');
         if (1..=64).contains(&text.len()) && text.bytes().all(fits) { Ok(Self(text)) } else { Err(InvalidSessionId) }
+    }
+
+    /// The id of the session with this token. Whoever comes with it again, at a later daemon too, is the same session, and
+    /// has one row in the ledger. It says nothing of the token, nor is it the hash that [`SessionTokens`] looks for.
+    pub fn of(token: &Secret) -> Self {
+        let digest = Sha256::new().chain_update("the session of ").chain_update(token.expose()).finalize();
+        let mut text = String::with_capacity(32);
+        for byte in &digest[..16] {
+            // A text can always be written to.
+            let _ = write!(text, "{byte:02x}");
+        }
+        Self(text)
     }
 
     /// The text.
@@ -133,5 +145,15 @@ mod tests {
         for bad in ["", "a b", "a/b", "é", &"x".repeat(65)] {
             assert!(SessionId::new(bad).is_err(), "{bad:?}");
         }
+    }
+
+    #[test]
+    fn a_token_has_one_id_that_says_nothing_of_it() {
+        let (one, other) = (Secret::new("0a".repeat(32)), Secret::new("0b".repeat(32)));
+        let id = SessionId::of(&one);
+        assert_eq!((SessionId::new(id.as_str()), SessionId::of(&one)), (Ok(id.clone()), id.clone()));
+        assert_ne!(SessionId::of(&other), id);
+        let hashed = hash(one.expose()).iter().map(|byte| format!("{byte:02x}")).collect::<String>();
+        assert!(!hashed.contains(id.as_str()) && !one.expose().contains(id.as_str()), "{id}");
     }
 }

@@ -203,12 +203,22 @@ fn sessions_begin_and_end() {
     let (_folder, path, store) = store();
     let session = SessionView { id: SessionId::new("s").unwrap(), label: Some("~/x".to_owned()), started_at: at(5) };
     store.session(&session, None);
-    store.session(&session, Some(at(9)));
     let connection = Connection::open(path).unwrap();
-    let row = connection.query_row("SELECT id, label, started_ms, ended_ms FROM sessions", [], |row| {
-        Ok((row.get::<_, String>(0)?, row.get::<_, String>(1)?, row.get::<_, i64>(2)?, row.get::<_, i64>(3)?))
-    });
-    assert_eq!(row.unwrap(), ("s".to_owned(), "~/x".to_owned(), 5, 9));
+    let row = || {
+        let row = connection.query_row("SELECT id, label, started_ms, ended_ms FROM sessions", [], |row| {
+            Ok((row.get::<_, String>(0)?, row.get::<_, String>(1)?, row.get(2)?, row.get(3)?))
+        });
+        row.unwrap()
+    };
+    let is = |ended: Option<i64>| ("s".to_owned(), "~/x".to_owned(), 5_i64, ended);
+    store.session(&session, Some(at(9)));
+    assert_eq!(row(), is(Some(9)));
+    // It goes on with the next Corral, which knows nothing of its beginning.
+    let later = SessionView { started_at: at(11), ..session };
+    store.session(&later, None);
+    assert_eq!(row(), is(None));
+    store.session(&later, Some(at(12)));
+    assert_eq!(row(), is(Some(12)));
 }
 
 #[test]

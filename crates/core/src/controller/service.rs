@@ -263,10 +263,9 @@ impl Controller {
             )
             .hint("begin a new session"));
         }
-        let id = SessionId::new(self.ports.clock.operation_id().to_string());
-        let id = id.map_err(|error| Error::new(Code::Internal, "no id for a session").because(error))?;
-        let session = SessionView { id: id.clone(), label, started_at: self.ports.clock.now() };
         let token = token.map_or_else(|| self.ports.clock.secret(), Ok)?;
+        let id = SessionId::of(&token);
+        let session = SessionView { id: id.clone(), label, started_at: self.ports.clock.now() };
         self.change_tokens(|tokens| tokens.insert(&token, id));
         self.ports.journal.session(&session, None);
         self.sessions.push(session.clone());

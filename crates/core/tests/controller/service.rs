@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use corral_core::command::OpenedSession;
 use corral_core::ports::FirstAnswer;
 use corral_core::snapshot::{ContextOutcome, OperationKind, Snapshot, Step};
 use corral_core::usage::Tokens;
@@ -99,11 +100,14 @@ async fn sessions_have_tokens_of_their_own() {
 #[tokio::test]
 async fn a_session_goes_on_with_its_token_after_a_restart_and_not_after_its_end() {
     let before = Bench::new();
-    let token = before.controller.open_session(None).await.expect("attached").token;
+    let other = before.controller.open_session(None).await.expect("attached").session.id;
+    let OpenedSession { session, token } = before.controller.open_session(None).await.expect("attached");
+    assert_ne!(session.id, other);
     let after = Bench::new();
     let resumed = after.controller.resume_session(Some("a".to_owned()), token.clone()).await.expect("attached");
     assert_eq!((&resumed.token, resumed.session.label.as_deref()), (&token, Some("a")));
     let id = resumed.session.id.clone();
+    assert_eq!(id, session.id, "it is the same session");
     assert_eq!(after.controller.session_of(token.expose()), Some(id.clone()));
     assert_eq!(after.controller.snapshot().sessions, [resumed.session]);
     let twice = after.controller.resume_session(None, token.clone()).await.expect_err("it is attached");

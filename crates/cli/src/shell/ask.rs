@@ -150,8 +150,11 @@ pub(crate) fn list(paths: &Paths) -> Result<Vec<Info>> {
     let place = Place::open(&paths.shells)?;
     let mut all = Vec::new();
     for name in place.names() {
-        // One that has just ended, or was killed, is none.
-        let Some(mut connection) = place.connect(&name)? else { continue };
+        // One that has just ended, or was killed, is none; what the latter has left goes.
+        let Some(mut connection) = place.connect(&name)? else {
+            place.is_held(&name)?;
+            continue;
+        };
         let asked = connection.set_read_timeout(Some(ANSWER)).and_then(|()| send(&connection, &Asked::Info));
         if let Ok(Some(Said::Info(info))) = asked.and_then(|()| read_message(&mut connection)) {
             all.push(info);

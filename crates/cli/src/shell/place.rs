@@ -4,7 +4,7 @@ use std::fmt;
 use std::fs::{self, DirBuilder, File, OpenOptions};
 use std::io;
 use std::os::fd::{AsRawFd, OwnedFd};
-use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt, PermissionsExt};
+use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt, PermissionsExt};
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::{Path, PathBuf};
 
@@ -93,22 +93,40 @@ impl Place {
         names
     }
 
-    /// Whether somebody holds this session, or is about to.
+    /// Whether somebody holds this session, or is about to. Where nobody does, what a holder that was killed has left
+    /// goes, but for the file that says so.
     pub(super) fn is_held(&self, name: &Name) -> Result<bool> {
-        Ok(self.lock(name)?.is_none())
+        let Some(lock) = self.lock(name)? else { return Ok(true) };
+        let _ = fs::remove_file(self.file(name, "sock"));
+        self.unlock(name, lock);
+        Ok(false)
     }
 
+    /// None where somebody else has it.
     fn lock(&self, name: &Name) -> Result<Option<File>> {
         let path = self.file(name, "lock");
         let failed =
             |error: io::Error| Error::new(Code::Io, format!("{} cannot be locked", path.display())).because(error);
-        let mut options = OpenOptions::new();
-        let file = options.create(true).truncate(false).write(true).mode(0o600).open(&path).map_err(failed)?;
-        match flock(&file, FlockOperation::NonBlockingLockExclusive) {
-            Ok(()) => Ok(Some(file)),
-            Err(rustix::io::Errno::WOULDBLOCK) => Ok(None),
-            Err(error) => Err(failed(error.into())),
+        loop {
+            let mut options = OpenOptions::new();
+            let file = options.create(true).truncate(false).write(true).mode(0o600).open(&path).map_err(failed)?;
+            match flock(&file, FlockOperation::NonBlockingLockExclusive) {
+                Ok(()) => {}
+                Err(rustix::io::Errno::WOULDBLOCK) => return Ok(None),
+                Err(error) => return Err(failed(error.into())),
+            }
+            // Whoever had it before may have removed it in between: then it is no lock to anybody.
+            let ours = file.metadata().map_err(failed)?;
+            if fs::symlink_metadata(&path).is_ok_and(|there| (there.dev(), there.ino()) == (ours.dev(), ours.ino())) {
+                return Ok(Some(file));
+            }
         }
+    }
+
+    /// Lets go of a lock, whose file only its owner removes.
+    fn unlock(&self, name: &Name, lock: File) {
+        let _ = fs::remove_file(self.file(name, "lock"));
+        drop(lock);
     }
 
     /// Takes a session over, from nobody or from a holder that is dead, and listens; none where a holder lives.
@@ -117,7 +135,7 @@ impl Place {
         let was_lost = self.file(name, "begun").exists();
         let failed =
             |error: io::Error| Error::new(Code::Io, format!("the session {name} cannot listen")).because(error);
-        let held = Held { name: name.clone(), place: self, was_lost, _lock: lock };
+        let held = Held { name: name.clone(), place: self, was_lost, lock: Some(lock) };
         held.forget();
         let address = held.place.address(name);
         let listener = UnixListener::bind(&address).map_err(failed)?;
@@ -134,7 +152,8 @@ pub(super) struct Held {
     /// Whether its last holder died, so that what it knew is lost.
     pub(super) was_lost: bool,
     place: Place,
-    _lock: File,
+    /// Until this value goes.
+    lock: Option<File>,
 }
 
 impl Held {
@@ -149,11 +168,16 @@ impl Held {
 impl Drop for Held {
     fn drop(&mut self) {
         self.forget();
+        if let Some(lock) = self.lock.take() {
+            self.place.unlock(&self.name, lock);
+        }
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use std::sync::atomic::{AtomicUsize, Ordering};
+
     use super::*;
 
     #[test]
@@ -164,6 +188,32 @@ mod tests {
         for bad in ["", ".", "..", ".a", "-a", "_a", "a/b", "a b", "ä", "a\n", "a\0", &"x".repeat(65)] {
             assert_eq!(Name::new(bad).unwrap_err().code(), Code::InvalidRequest, "{bad:?}");
         }
+    }
+
+    fn files(path: &Path) -> Vec<String> {
+        let mut all: Vec<_> = fs::read_dir(path).unwrap().map(|one| one.unwrap().file_name()).collect();
+        all.sort();
+        all.into_iter().map(|name| name.into_string().unwrap()).collect()
+    }
+
+    #[test]
+    fn a_lock_that_comes_and_goes_has_one_owner_at_a_time() {
+        let folder = tempfile::tempdir().unwrap();
+        let (name, owners, times) = (Name::new("a").unwrap(), AtomicUsize::new(0), AtomicUsize::new(0));
+        let one = || {
+            let place = Place::open(folder.path()).unwrap();
+            while times.load(Ordering::SeqCst) < 2_000 {
+                let Some(lock) = place.lock(&name).unwrap() else { continue };
+                assert_eq!(owners.fetch_add(1, Ordering::SeqCst), 0, "somebody else has it, too");
+                times.fetch_add(1, Ordering::SeqCst);
+                // So that others try meanwhile.
+                (0..20).for_each(|_| std::thread::yield_now());
+                owners.fetch_sub(1, Ordering::SeqCst);
+                place.unlock(&name, lock);
+            }
+        };
+        std::thread::scope(|scope| (0..4).for_each(|_| drop(scope.spawn(one))));
+        assert_eq!(files(folder.path()), [""; 0]);
     }
 
     #[test]
@@ -181,10 +231,14 @@ mod tests {
         assert_eq!(fs::metadata(path.join("a.sock")).unwrap().permissions().mode() & 0o777, 0o600);
         drop((held, listener));
         assert!(place().connect(&name).unwrap().is_none() && place().names().is_empty());
+        assert_eq!(files(&path), [""; 0]);
         // As a holder leaves it that is killed: the files are there, nobody listens, the lock is free.
         fs::write(path.join("a.begun"), b"").unwrap();
         drop(UnixListener::bind(place().address(&name)).unwrap());
         assert!(place().connect(&name).unwrap().is_none());
+        // Of that only the mark of the loss is left, for whoever takes the session next.
+        assert!(!place().is_held(&name).unwrap());
+        assert_eq!(files(&path), ["a.begun"]);
         let (held, _listener) = place().hold(&name).unwrap().unwrap();
         assert!(held.was_lost && place().connect(&name).unwrap().is_some());
     }

@@ -87,10 +87,22 @@ fn odd_names_of_folders_work() {
     let local = Local::scripted(SCRIPTED, false);
     let made = |folder: &Path| {
         let mut command = local.command("corral");
-        command.args(["jail", "--workspace"]).arg(folder).args(["--", "sh", "-c", "pwd >made.txt"]);
-        Ran::of(&mut command).good();
+        let script = "pwd >made.txt; echo run-me >.envrc";
+        command.args(["jail", "--workspace"]).arg(folder).args(["--", "sh", "-c", script]);
+        let ran = Ran::of(&mut command);
         let said = fs::read(folder.join("made.txt")).unwrap();
         assert_eq!(OsStr::from_bytes(said.strip_suffix(b"\n").unwrap()), folder);
+        // What could run later is moved out, and comes back by the command that is told.
+        assert!(!folder.join(".envrc").exists(), "{ran:#?}");
+        let back = ran.stderr.lines().find_map(|line| line.strip_prefix("To bring it back: "));
+        let back = Command::new("bash").args(["-c", back.expect("a command")]).output().unwrap();
+        assert!(folder.join(".envrc").exists(), "{back:?}: {ran:#?}");
+        ran.good();
+
+        let mut command = local.command("corral");
+        command.args(["shell", "--network", "none", "--session", "odd", "--workspace"]).arg(folder).args(["--", "pwd"]);
+        assert_eq!(Ran::of(&mut command).good(), format!("{}\n", folder.to_string_lossy()));
+        Ran::of(local.command("corral").args(["shell", "--end", "odd"])).good();
     };
     for name in ["with  spaces", "with 'quotes' and \"double\" ones", "$(touch x); `touch y`", "new\nline", "-p", "ünï"]
     {

@@ -79,7 +79,7 @@ pub(crate) fn run(paths: &Paths, asking: &Asking) -> Result<End, Failed> {
 /// None where the holder has gone before the command began.
 fn ask(mut connection: UnixStream, asking: &Asking) -> Result<Option<Summary>, Failed> {
     let gone = |error: io::Error| lost(&asking.name).because(error);
-    let workspace = asking.workspace.clone();
+    let workspace = asking.workspace.clone().map(PathBuf::into_os_string);
     let wanted =
         Wanted { workspace, network: asking.network, timeout_s: asking.timeout, output_bytes: asking.max_output };
     let request = [message(&Asked::Run(wanted)), frame(Kind::Command, &asking.command)].concat();

@@ -226,7 +226,7 @@ impl Session {
             let message = format!("the session {} {what}", self.held.name);
             Err(Error::new(Code::InvalidRequest, message).hint("take another name, or end it with --end"))
         };
-        if wanted.workspace.as_ref().is_some_and(|folder| *folder != self.workspace) {
+        if wanted.workspace.as_ref().is_some_and(|folder| **folder != *self.workspace.as_os_str()) {
             return other(format!("works in {}", self.workspace.display()));
         }
         if wanted.network.is_some_and(|network| network != self.door.info.network) {

@@ -7,7 +7,7 @@ mod frame;
 mod holder;
 mod place;
 
-use std::path::PathBuf;
+use std::ffi::OsString;
 
 use corral_core::ErrorBody;
 use corral_sandbox::shell::Summary;
@@ -36,8 +36,8 @@ enum Asked {
 /// What is asked of a command's session, and how long it may take.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 struct Wanted {
-    /// The session has to be of this folder.
-    workspace: Option<PathBuf>,
+    /// The session has to be of this folder, whose name need not be text.
+    workspace: Option<OsString>,
     /// The session has to reach this.
     network: Option<Network>,
     timeout_s: Option<u64>,

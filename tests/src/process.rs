@@ -1,5 +1,7 @@
 //! Processes, looked at and ended by their number.
 
+use std::collections::BTreeSet;
+use std::fs;
 use std::path::Path;
 
 use rustix::process::{Pid, Signal};
@@ -29,4 +31,20 @@ pub fn with_argument(path: &Path) -> Vec<u32> {
     let numbers = std::fs::read_dir("/proc").expect("/proc").filter_map(Result::ok);
     let numbers = numbers.filter_map(|entry| entry.file_name().to_str()?.parse().ok());
     numbers.filter(|pid| *pid != std::process::id() && runs(*pid) && command_line(*pid).contains(&path)).collect()
+}
+
+/// A process and all that it has started.
+pub fn family(pid: u32) -> BTreeSet<u32> {
+    let mut all = BTreeSet::from([pid]);
+    let mut left = vec![pid];
+    while let Some(pid) = left.pop() {
+        // Any of its threads may have started one.
+        for thread in fs::read_dir(format!("/proc/{pid}/task")).into_iter().flatten().map_while(Result::ok) {
+            let children = fs::read_to_string(thread.path().join("children")).unwrap_or_default();
+            left.extend(
+                children.split_whitespace().filter_map(|pid| pid.parse::<u32>().ok()).filter(|pid| all.insert(*pid)),
+            );
+        }
+    }
+    all
 }

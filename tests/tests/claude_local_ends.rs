@@ -47,22 +47,6 @@ fn it_waits_for_a_model_that_loads() {
     local.daemon.api().until_serves("b");
 }
 
-/// A process and all that it has started.
-fn family(pid: u32) -> BTreeSet<u32> {
-    let mut all = BTreeSet::from([pid]);
-    let mut left = vec![pid];
-    while let Some(pid) = left.pop() {
-        // Any of its threads may have started one.
-        for thread in fs::read_dir(format!("/proc/{pid}/task")).into_iter().flatten().map_while(Result::ok) {
-            let children = fs::read_to_string(thread.path().join("children")).unwrap_or_default();
-            left.extend(
-                children.split_whitespace().filter_map(|pid| pid.parse::<u32>().ok()).filter(|pid| all.insert(*pid)),
-            );
-        }
-    }
-    all
-}
-
 fn names(folder: &Path) -> BTreeSet<String> {
     fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().file_name().into_string().unwrap()).collect()
 }
@@ -81,7 +65,7 @@ fn a_launcher_that_is_killed_leaves_nothing() {
     let mut command = local.command("claude-local");
     let mut child = command.args(ASK).args(["--permission-mode", "acceptEdits"]).spawn().unwrap();
     until(PATIENCE, "its command runs", || local.workspace().join("begun").exists().then_some(()));
-    let family = family(child.id());
+    let family = process::family(child.id());
     assert!(family.len() >= 5, "launcher, bubblewrap, init, Claude Code, sh: {family:?}");
     assert_eq!(local.daemon.api().status().sessions.len(), 1);
 
@@ -104,4 +88,41 @@ fn a_launcher_that_is_killed_leaves_nothing() {
 fn jail_mounts() -> Vec<String> {
     let mounts = fs::read_to_string("/proc/self/mounts").unwrap();
     mounts.lines().filter(|line| line.contains("/run/corral") || line.contains("newroot")).map(str::to_owned).collect()
+}
+
+#[test]
+fn what_a_killed_launcher_did_not_look_at_is_told_by_the_next_one_there() {
+    let local = Local::scripted(SCRIPTED, false);
+    fs::write(local.workspace().join(".envrc"), "mine").unwrap();
+    let other = local.folder("other");
+    let marks = || names(&local.daemon.home().path().join("state/jails"));
+    let jail = |folder: &Path, script: &str| {
+        let mut command = local.command("corral");
+        command.args(["jail", "--network", "none", "--workspace"]).arg(folder).args(["--", "sh", "-c", script]);
+        command
+    };
+    let workspace = local.workspace();
+    let script = "mkdir sub; echo run-me >sub/.envrc; echo fine >file; echo >begun; sleep 1000";
+    let mut child = jail(&workspace, script).spawn().unwrap();
+    until(PATIENCE, "it has written", || workspace.join("begun").exists().then_some(()));
+    // One that looks at its end leaves nothing to tell, also while the other is there.
+    let beside = Ran::of(&mut jail(&workspace, "true"));
+    assert!(!beside.stderr.contains("was killed"), "{beside:#?}");
+    beside.good();
+    assert_eq!(marks().len(), 1);
+    process::signal(child.id(), Signal::KILL);
+    child.wait().unwrap();
+
+    let elsewhere = Ran::of(&mut jail(&other, "true"));
+    assert_eq!((elsewhere.stderr.as_str(), elsewhere.code), ("", Some(0)));
+    let next = Ran::of(&mut jail(&workspace, "true"));
+    let said: Vec<_> = next.stderr.lines().collect();
+    let file = workspace.join("sub/.envrc").display().to_string();
+    assert!(said.len() == 2 && said[0].contains("was killed, and nobody looked"), "{next:#?}");
+    assert!(said[1].starts_with(&format!("{file} is new or has changed since; it is")), "{next:#?}");
+    assert!(workspace.join("sub/.envrc").exists(), "it stays: it may be the user's own");
+    next.good();
+    // Told once; nothing is left of it.
+    assert_eq!(Ran::of(&mut jail(&workspace, "true")).stderr, "");
+    assert_eq!(marks(), BTreeSet::new());
 }

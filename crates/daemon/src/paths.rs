@@ -52,6 +52,8 @@ pub struct Paths {
     pub folders: PathBuf,
     /// Where things are moved to that were left in a workspace and would run by themselves.
     pub quarantine: PathBuf,
+    /// Folder of marks of jails that run.
+    pub jail_marks: PathBuf,
 }
 
 impl Paths {
@@ -101,6 +103,7 @@ impl Paths {
             profile,
             folders: state_dir.join("folders.json"),
             quarantine: state_dir.join("quarantine"),
+            jail_marks: state_dir.join("jails"),
             config_dir,
             data_dir,
             state_dir,

@@ -2,6 +2,7 @@
 
 mod copy;
 mod quarantine;
+mod record;
 mod report;
 
 use std::collections::BTreeSet;
@@ -13,6 +14,7 @@ use jiff::Timestamp;
 use rustix::fs::{AtFlags, CWD, Mode, OFlags, openat, statat};
 
 use self::quarantine::Quarantine;
+pub use self::record::Record;
 pub use self::report::{Change, Finding, Outcome, Report};
 use crate::beneath::{self, Identity, joined};
 use crate::protected::Notice;

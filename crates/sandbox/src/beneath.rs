@@ -16,6 +16,13 @@ pub(crate) struct Identity {
     inode: u64,
 }
 
+impl Identity {
+    /// Its number on its disk, which lasts longer than that of the disk.
+    pub(crate) fn inode(self) -> u64 {
+        self.inode
+    }
+}
+
 impl From<&Stat> for Identity {
     fn from(stat: &Stat) -> Self {
         Self { device: stat.st_dev, inode: stat.st_ino }

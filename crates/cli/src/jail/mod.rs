@@ -3,6 +3,7 @@
 mod explain;
 mod ide;
 mod link;
+mod mark;
 
 use std::ffi::{OsStr, OsString};
 use std::fmt::Write as _;
@@ -13,7 +14,7 @@ use std::path::{Path, PathBuf};
 
 use corral_core::{Code, Error, Result, Secret};
 use corral_daemon::{Environment, Paths};
-use corral_sandbox::audit::{Report, Snapshot};
+use corral_sandbox::audit::{Record, Report, Snapshot};
 use corral_sandbox::protected::{Pin, Protected, Protection};
 use corral_sandbox::protocol::{Ending, ResourceLimits};
 use corral_sandbox::support::{Support, probe};
@@ -26,6 +27,7 @@ pub(crate) use self::explain::explain;
 pub(crate) use self::ide::Ide;
 use self::ide::Opened;
 use self::link::Link;
+use self::mark::Mark;
 use crate::args::{JailOptions, Network};
 use crate::output::{complain, remark};
 
@@ -40,6 +42,8 @@ pub(crate) struct Plan {
     protection: Protection,
     policy: Policy,
     ide: Option<Ide>,
+    /// Of jails whose launchers were killed.
+    left: Vec<(Mark, Record)>,
 }
 
 impl Plan {
@@ -54,7 +58,8 @@ impl Plan {
         let protection = Protection::of(&workspace, Timestamp::now())?;
         let policy = Policy::empty().with(open_profile(&paths.profile)?, HOME, Access::Writable);
         let network = options.network;
-        Ok(Self { paths, workspace, network, bwrap, programs, protection, policy, ide: None })
+        let left = Mark::left(&paths.jail_marks, &workspace);
+        Ok(Self { paths, workspace, network, bwrap, programs, protection, policy, ide: None, left })
     }
 
     /// Shows a file or folder of the host's at a place inside, for reading.
@@ -87,7 +92,8 @@ impl Plan {
 
     /// What there is to say before the start.
     pub(crate) fn remarks(&self) -> impl Iterator<Item = String> {
-        self.protection.notices.iter().map(ToString::to_string)
+        let left = self.left.iter().flat_map(|(_, earlier)| mark::sentences(earlier, &self.protection.snapshot));
+        left.chain(self.protection.notices.iter().map(ToString::to_string))
     }
 
     /// The jail, in plain words.
@@ -121,7 +127,7 @@ impl Plan {
 
     /// Builds the jail; in the list of sessions it has this label. What comes after its end is not done by itself.
     pub(crate) fn build(self, label: String, token: &Secret) -> Result<(Jail, Aftermath)> {
-        let Self { paths, workspace, network, bwrap, programs, protection, mut policy, ide } = self;
+        let Self { paths, workspace, network, bwrap, programs, protection, mut policy, ide, left } = self;
         let Protection { pins, protected, git_dir, snapshot, .. } = protection;
         if let Some(outside) = git_dir {
             policy = policy.with(outside.folder, &outside.path, Access::Writable);
@@ -136,17 +142,24 @@ impl Plan {
             policy.listen = vec![GATEWAY_PORT, MANAGEMENT_PORT];
         }
         policy.listen.extend(ide.as_ref().map(Ide::port));
-        let mut jail = Jail::start(&bwrap, &policy).map_err(|error| {
-            // What is wrong with the machine says more than what went wrong this time.
-            probe(&programs).jail().err().unwrap_or(error)
-        })?;
+        let mark = Mark::leave(&paths.jail_marks, &workspace, &snapshot)?;
+        let mut jail = match Jail::start(&bwrap, &policy) {
+            Ok(jail) => jail,
+            Err(error) => {
+                mark.lift();
+                // What is wrong with the machine says more than what went wrong this time.
+                return Err(probe(&programs).jail().err().unwrap_or(error));
+            }
+        };
         drop(policy);
+        // It was told before this.
+        left.into_iter().for_each(|(mark, _)| mark.lift());
         // It was asked for last, and the daemon has no use for it.
         let listener = ide.is_some().then(|| jail.listeners.pop()).flatten();
         let ide = ide.zip(listener).map(|(ide, listener)| ide.open(listener)).transpose()?;
         let link =
             (network == Network::Local).then(|| Link::new(&paths, token, label, std::mem::take(&mut jail.listeners)));
-        Ok((jail, Aftermath { workspace, snapshot, quarantine: paths.quarantine, link, _ide: ide }))
+        Ok((jail, Aftermath { workspace, snapshot, mark, quarantine: paths.quarantine, link, _ide: ide }))
     }
 }
 
@@ -154,6 +167,7 @@ impl Plan {
 pub(crate) struct Aftermath {
     workspace: Workspace,
     snapshot: Snapshot,
+    mark: Mark,
     quarantine: PathBuf,
     link: Option<Link>,
     _ide: Option<Opened>,
@@ -162,9 +176,11 @@ pub(crate) struct Aftermath {
 impl Aftermath {
     /// Looks at what was left in the workspace. The jail has ended.
     pub(crate) fn look(self) -> Result<Report> {
-        let Self { workspace, snapshot, quarantine, link, _ide: ide } = self;
+        let Self { workspace, snapshot, mark, quarantine, link, _ide: ide } = self;
         drop((link, ide));
-        snapshot.audit(&workspace, &quarantine, Timestamp::now())
+        let report = snapshot.audit(&workspace, &quarantine, Timestamp::now())?;
+        mark.lift();
+        Ok(report)
     }
 }
 

@@ -15,6 +15,7 @@ pub mod gateway;
 pub mod http;
 pub mod inference;
 pub mod jail;
+pub mod lent_engine;
 pub mod load;
 pub mod local;
 pub mod parts;

@@ -12,6 +12,7 @@ use corral_testkit::SandboxHome;
 use serde_json::Value;
 use tempfile::TempDir;
 
+use crate::lent_engine::LentEngine;
 use crate::user::Ordinary;
 use crate::{Daemon, Models, PATIENCE, parts, until};
 
@@ -28,6 +29,8 @@ const READY: &str = "ready";
 pub struct Local {
     /// The daemon that serves the models.
     pub daemon: Daemon,
+    /// What the daemon gets to Docker by, where its user may not. Ends after it.
+    _engine: Option<LentEngine>,
     root: TempDir,
     /// The user's home as it was.
     before: BTreeMap<PathBuf, Seen>,
@@ -41,17 +44,17 @@ impl Local {
     /// The tests' own user's.
     #[track_caller]
     pub fn new(models: &Models) -> Self {
-        Self::of(None, models)
+        Self::in_home(None, models.home(), None)
     }
 
-    /// Another user's, where there is one.
+    /// Another user's, who is lent the tests' Docker engine.
     #[track_caller]
-    pub fn of(user: Option<Ordinary>, models: &Models) -> Self {
-        Self::in_home(user, models.home())
+    pub fn with_docker(user: Ordinary, models: &Models) -> Self {
+        Self::in_home(Some(user), models.home(), Some(LentEngine::new()))
     }
 
     #[track_caller]
-    fn in_home(user: Option<Ordinary>, corral: SandboxHome) -> Self {
+    fn in_home(user: Option<Ordinary>, corral: SandboxHome, engine: Option<LentEngine>) -> Self {
         let root = tempfile::Builder::new().prefix("corral-local-").tempdir().expect("a folder");
         let home = root.path().join("home");
         fs::create_dir_all(home.join(".claude")).expect("a folder");
@@ -65,14 +68,24 @@ impl Local {
         }
         let before = seen(&home);
         let home = home.to_str().expect("a plain path").to_owned();
-        let daemon = Daemon::start_as(user, corral, &[("HOME", &home)]);
-        Self { daemon, root, before }
+        let host = engine.as_ref().map(LentEngine::host);
+        let mut env = vec![("HOME", &*home)];
+        env.extend(host.as_deref().map(|host| ("DOCKER_HOST", host)));
+        let daemon = Daemon::start_as(user, corral, &env);
+        Self { daemon, _engine: engine, root, before }
     }
 
     /// The tests' own user's, with models `a` and `b` that are both `scripted-answer`, which is this program. They answer
     /// what [`Local::script`] says, once that is said, and load until [`Local::let_load`] where they are to wait.
     #[track_caller]
     pub fn scripted(program: &str, waits: bool) -> Self {
+        Self::scripted_as(None, program, waits)
+    }
+
+    /// The same of another user.
+    #[track_caller]
+    pub fn scripted_as(user: Option<Ordinary>, program: &str, waits: bool) -> Self {
+        let program = user.as_ref().map_or_else(|| program.into(), |user| user.bring(Path::new(program)));
         let home = SandboxHome::new();
         let at = |name: &str| home.path().join(name).display().to_string();
         fs::write(at(SCRIPT), r#"[[{"type":"text","text":"hello"}]]"#).expect("a file");
@@ -81,8 +94,8 @@ impl Local {
             args.extend(["--ready".to_owned(), at(READY)]);
         }
         let line = format!("args = {args:?}\n");
-        Models::program(Path::new(program)).tiny_with("a", &line).tiny_with("b", &line).write(&home);
-        Self::in_home(None, home)
+        Models::program(&program).tiny_with("a", &line).tiny_with("b", &line).write(&home);
+        Self::in_home(user, home, None)
     }
 
     /// What a scripted model that is not loaded yet will answer.

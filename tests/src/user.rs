@@ -42,20 +42,6 @@ impl Ordinary {
         self.program(path.file_name().and_then(|name| name.to_str()).expect("a name"))
     }
 
-    /// A `llama-server` that the user can run.
-    pub fn llama_server(&self) -> PathBuf {
-        let script = std::fs::read_to_string(parts::llama_server()).unwrap_or_default();
-        // As scripts/llama-binary.sh writes it: of this machine's own, or of a folder that it unpacked.
-        let program = script.lines().find_map(|line| line.strip_prefix("exec ")?.split(' ').next()).map(PathBuf::from);
-        match program {
-            Some(launch) if launch.ends_with("launch") => {
-                self.bring(launch.parent().expect("it is in a folder")).join("launch")
-            }
-            Some(own) => own,
-            None => self.bring(&parts::llama_server()),
-        }
-    }
-
     /// Where a program is that was brought.
     pub fn program(&self, name: &str) -> PathBuf {
         self.programs.path().join(name)

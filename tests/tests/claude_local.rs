@@ -4,6 +4,7 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "test code: a panic is how it fails")]
 
 use std::fs;
+use std::os::unix::fs::{MetadataExt, PermissionsExt};
 
 use corral_core::usage::UsageRow;
 use corral_tests::local::{MARK, Ran};
@@ -70,24 +71,37 @@ fn the_tests_own_user_with_docker() {
 }
 
 #[test]
-fn an_ordinary_user_with_a_process() {
-    let Some(user) = Ordinary::of_root() else {
-        eprintln!("the tests' own user is an ordinary one: what the other tests show is shown for one");
-        return;
-    };
-    // Docker's socket is not for such a user: whoever may use it is root. So the server is a child of the user's daemon.
-    let models = Models::program(&user.llama_server()).one_thread().with(CTX.0, CTX.1).tiny(&["a"]);
-    let local = Local::of(Some(user), &models);
+fn an_ordinary_user_with_docker() {
+    let Some(user) = ordinary() else { return };
+    let local = Local::with_docker(user, &Models::docker().one_thread().with(CTX.0, CTX.1).tiny(&["a"]));
     // No model is loaded yet: this loads the first one.
     answers_and_counts(&local);
     home_is_not_inside(&local);
+    let containers = local.daemon.running();
+    let server = local.daemon.docker().inspect(containers.first().expect("a container")).expect("it is there");
+    let owner = fs::metadata(local.workspace()).unwrap();
+    assert_eq!(server["Config"]["User"], format!("{}:{}", owner.uid(), owner.gid()));
+    assert_ne!(owner.uid(), 0);
 
-    // What only root may read.
-    let closed = local.root().join("closed");
-    fs::create_dir(&closed).unwrap();
-    fs::set_permissions(&closed, std::os::unix::fs::PermissionsExt::from_mode(0o700)).unwrap();
-    let refused = Ran::of(local.command("claude-local").arg("--workspace").arg(&closed));
-    refused.refused(78, &["cannot be read and written by you", "ls -ld"]);
+    // What only root may read, and what is the user's own and closed to them.
+    let roots = local.root().join("of-root");
+    fs::create_dir(&roots).unwrap();
+    let folders =
+        [(roots, 0o700), (local.folder("none"), 0o000), (local.folder("in"), 0o333), (local.folder("out"), 0o555)];
+    for (folder, mode) in folders {
+        fs::set_permissions(&folder, PermissionsExt::from_mode(mode)).unwrap();
+        let refused = Ran::of(local.command("claude-local").arg("--workspace").arg(&folder));
+        refused.refused(78, &["cannot be read and written by you", "ls -ld"]);
+    }
+}
+
+/// None, and a word, where the tests' own user is one.
+fn ordinary() -> Option<Ordinary> {
+    let user = Ordinary::of_root();
+    if user.is_none() {
+        eprintln!("the tests' own user is an ordinary one: what the other tests show is shown for one");
+    }
+    user
 }
 
 /// What a scripted model saw of the tools that it called: whether each failed, and what it said.
@@ -102,7 +116,17 @@ fn results(local: &Local) -> Vec<(bool, String)> {
 
 #[test]
 fn its_tools_work_in_the_workspace_and_nowhere_else() {
-    let local = Local::scripted(SCRIPTED, false);
+    tools_work_in_the_workspace_only(&Local::scripted(SCRIPTED, false));
+}
+
+#[test]
+fn an_ordinary_user_s_tools_do_so_too() {
+    let Some(user) = ordinary() else { return };
+    tools_work_in_the_workspace_only(&Local::scripted_as(Some(user), SCRIPTED, false));
+}
+
+#[track_caller]
+fn tools_work_in_the_workspace_only(local: &Local) {
     let (workspace, home) = (local.workspace(), local.home());
     let bash = |command: &str| json!([{ "type": "tool_use", "name": "Bash", "input": { "command": command, "description": "a command" } }]);
     let written = json!({ "file_path": workspace.join("written.txt"), "content": "made by Write\n" });
@@ -119,7 +143,7 @@ fn its_tools_work_in_the_workspace_and_nowhere_else() {
     let said = local.claude(&args).said();
     assert_eq!((&said["result"], &said["permission_denials"]), (&json!("all done"), &json!([])), "{said:#}");
 
-    let results = results(&local);
+    let results = results(local);
     let expected = [
         (false, "user"),
         (false, "written.txt"),
@@ -131,8 +155,11 @@ fn its_tools_work_in_the_workspace_and_nowhere_else() {
     for ((failed, said), (fails, part)) in results.iter().zip(expected) {
         assert!(*failed == fails && said.contains(part), "{part}: {results:#?}");
     }
-    assert_eq!(fs::read_to_string(workspace.join("made.txt")).unwrap(), "made-by-bash\n");
-    assert_eq!(fs::read_to_string(workspace.join("written.txt")).unwrap(), "made by Write\n");
+    let owner = fs::metadata(&workspace).unwrap().uid();
+    for (name, text) in [("made.txt", "made-by-bash\n"), ("written.txt", "made by Write\n")] {
+        let path = workspace.join(name);
+        assert_eq!((fs::read_to_string(&path).unwrap().as_str(), fs::metadata(&path).unwrap().uid()), (text, owner));
+    }
     assert!(!fs::exists("/usr/local/made.txt").unwrap());
     local.assert_home_is_as_it_was();
 }

@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 use std::ffi::OsStr;
 use std::os::unix::ffi::OsStrExt;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use jiff::Timestamp;
 
@@ -83,7 +83,7 @@ impl Snapshot {
     }
 }
 
-fn known(part: &Part, path: &PathBuf, item: &Item) -> Known {
+fn known(part: &Part, path: &Path, item: &Item) -> Known {
     (item.state.identity.inode(), item.state.changed, joined(&part.path, path))
 }
 

@@ -1,0 +1,40 @@
+import type { ErrorBody } from "../types";
+
+/** What went wrong, as Corral says it. */
+export class Failure extends Error {
+  readonly code: string;
+  readonly hint: string | null;
+  readonly log: string[];
+
+  /** `status` is HTTP's, 0 where no answer came. */
+  constructor(
+    body: ErrorBody,
+    readonly status: number,
+  ) {
+    super(body.message);
+    this.name = "Failure";
+    this.code = body.code;
+    this.hint = body.hint ?? null;
+    this.log = body.log ?? [];
+  }
+}
+
+/** No answer came at all. */
+export function unreachable(): Failure {
+  const body = { code: "daemon_unavailable", message: "Corral does not answer", hint: "start it with `corral serve`" };
+  return new Failure(body, 0);
+}
+
+/** Whatever was thrown, as a failure. */
+export function asFailure(error: unknown): Failure {
+  if (error instanceof Failure) return error;
+  const message = error instanceof Error ? error.message : String(error);
+  return new Failure({ code: "internal", message, hint: null }, 0);
+}
+
+/** An answer that is not a success. */
+export function refusal(status: number, body: unknown): Failure {
+  const error = (body as { error?: ErrorBody } | null)?.error;
+  if (error?.message) return new Failure(error, status);
+  return new Failure({ code: "internal", message: `Corral answered with ${status}`, hint: null }, status);
+}

@@ -1,0 +1,82 @@
+import type { UsageBy, UsageRow } from "../types";
+import { csv } from "./csv";
+
+/** How far back. */
+export type Span = "7d" | "30d" | "90d" | "all";
+
+export const SPANS: { value: Span; name: string }[] = [
+  { value: "7d", name: "7 days" },
+  { value: "30d", name: "30 days" },
+  { value: "90d", name: "90 days" },
+  { value: "all", name: "All" },
+];
+
+/** What a row is called. */
+export function rowName(row: UsageRow, by: UsageBy): string {
+  if (row.label) return row.label;
+  if (row.key) return row.key;
+  return by === "session" ? "without a session" : "without a model";
+}
+
+/** All rows together. */
+export function sum(rows: UsageRow[]): Omit<UsageRow, "key" | "label"> {
+  const total = { requests: 0, tokens_in: 0, tokens_out: 0, tokens_cached: 0, seconds: 0 };
+  for (const row of rows) {
+    total.requests += row.requests;
+    total.tokens_in += row.tokens_in;
+    total.tokens_out += row.tokens_out;
+    total.tokens_cached += row.tokens_cached;
+    total.seconds += row.seconds;
+  }
+  return total;
+}
+
+/** Days as columns for a chart, those without a request as zero: read, of it cached, and written. */
+export function dayColumns(rows: UsageRow[]): [number[], number[], number[], number[]] {
+  const days = new Map(rows.map((row) => [row.key, row]));
+  const known = rows.map((row) => row.key).filter((key) => /^\d{4}-\d{2}-\d{2}$/.test(key));
+  const columns: [number[], number[], number[], number[]] = [[], [], [], []];
+  if (!known.length) return columns;
+  const end = known[known.length - 1];
+  for (let day = known[0]; day <= end; day = dayAfter(day)) {
+    const row = days.get(day);
+    const read = row?.tokens_in ?? 0;
+    // Drawn over each other, the largest first: all, all that was read, that of it out of the cache.
+    columns[0].push(new Date(`${day}T12:00:00`).getTime() / 1000);
+    columns[1].push(read + (row?.tokens_out ?? 0));
+    columns[2].push(read);
+    columns[3].push(row?.tokens_cached ?? 0);
+  }
+  return columns;
+}
+
+/** The table as CSV. */
+export function usageCsv(rows: UsageRow[], by: UsageBy): string {
+  const header = [
+    by,
+    ...(by === "session" ? ["label"] : []),
+    "requests",
+    "tokens_in",
+    "tokens_cached",
+    "tokens_out",
+    "seconds",
+  ];
+  return csv(
+    header,
+    rows.map((row) => [
+      row.key,
+      ...(by === "session" ? [row.label ?? ""] : []),
+      row.requests,
+      row.tokens_in,
+      row.tokens_cached,
+      row.tokens_out,
+      Math.round(row.seconds * 1000) / 1000,
+    ]),
+  );
+}
+
+function dayAfter(day: string): string {
+  const date = new Date(`${day}T12:00:00Z`);
+  date.setUTCDate(date.getUTCDate() + 1);
+  return date.toISOString().slice(0, 10);
+}

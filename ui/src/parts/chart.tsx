@@ -1,0 +1,141 @@
+import { createEffect, onCleanup, onMount } from "solid-js";
+import uPlot from "uplot";
+import "uplot/dist/uPlot.min.css";
+
+/** One line or column of a chart. */
+export interface Line {
+  label: string;
+  /** A custom property that names its colour. */
+  color: string;
+  fill?: boolean;
+  bars?: boolean;
+  format: (value: number | null) => string;
+}
+
+type Data = [number[], ...(number | null)[][]];
+
+interface Props {
+  label: string;
+  lines: Line[];
+  /** Columns, times first; read again whenever `version` changes. */
+  data: () => Data;
+  version: () => unknown;
+  /** In rem. */
+  height: number;
+  /** Seconds that are shown up to now; without it, what the data spans. */
+  span?: number;
+  /** The least upper end of the scale; it grows with the data. */
+  max?: number;
+  /** Whether the scale ends there whatever comes. */
+  fixed?: boolean;
+  /** Days rather than moments. */
+  days?: boolean;
+  /** What a value at the axis is called. */
+  axis?: (value: number) => string;
+  legend?: boolean;
+}
+
+/** A chart of readings over time, in the colours of the page. */
+export function Chart(props: Props) {
+  let box!: HTMLDivElement;
+  let plot: uPlot | undefined;
+
+  const color = (name: string) => getComputedStyle(box).getPropertyValue(name).trim();
+  const rem = () => Number.parseFloat(getComputedStyle(document.documentElement).fontSize);
+  const size = () => ({ width: Math.max(120, box.clientWidth), height: props.height * rem() });
+
+  const make = () => {
+    plot?.destroy();
+    const grid = { stroke: color("--line"), width: 1 };
+    const axis: uPlot.Axis = {
+      stroke: color("--muted"),
+      font: `${0.6875 * rem()}px ${getComputedStyle(box).fontFamily}`,
+      grid,
+      ticks: { show: false },
+    };
+    const bars = uPlot.paths.bars!({ size: [0.64, 44], align: 0 });
+    plot = new uPlot(
+      {
+        ...size(),
+        padding: [8, 8, 0, 0],
+        cursor: { y: false, drag: { x: false, y: false }, points: { size: 5 } },
+        legend: { show: props.legend ?? false, live: true },
+        scales: {
+          x: {
+            time: true,
+            range: (_, min, max) => {
+              if (props.days) return [min - 43_200, max + 43_200];
+              if (!props.span) return [min, max];
+              const now = Date.now() / 1000;
+              return [now - props.span, now];
+            },
+          },
+          y: {
+            range: (_, __, max) => {
+              const least = props.max ?? 1;
+              if (props.fixed || !Number.isFinite(max)) return [0, least];
+              return [0, Math.max(least, (max ?? 0) * 1.1)];
+            },
+          },
+        },
+        axes: [
+          {
+            ...axis,
+            size: 1.75 * rem(),
+            space: 4.5 * rem(),
+            grid: { show: false },
+            values: (_, splits) => splits.map((at) => (props.days ? day(at) : minute(at))),
+            incrs: props.days ? [1, 2, 7, 14, 30, 91, 182, 365].map((days) => days * 86_400) : undefined,
+          },
+          {
+            ...axis,
+            size: 3.25 * rem(),
+            space: 2.25 * rem(),
+            values: (_, splits) => splits.map((value) => props.axis?.(value) ?? `${value}`),
+          },
+        ],
+        series: [
+          { value: (_, at) => (at == null ? "–" : props.days ? day(at) : minute(at)) },
+          ...props.lines.map((line) => ({
+            label: line.label,
+            stroke: line.bars ? undefined : color(line.color),
+            fill: line.bars ? color(line.color) : line.fill ? `${color(line.color)}1f` : undefined,
+            width: line.bars ? 0 : 1.5,
+            paths: line.bars ? bars : undefined,
+            points: { show: false },
+            value: (_: uPlot, value: number | null) => line.format(value),
+          })),
+        ],
+      },
+      props.data() as uPlot.AlignedData,
+      box,
+    );
+  };
+
+  onMount(() => {
+    make();
+    const scheme = matchMedia("(prefers-color-scheme: dark)");
+    scheme.addEventListener("change", make);
+    const resized = new ResizeObserver(() => plot?.setSize(size()));
+    resized.observe(box);
+    onCleanup(() => {
+      scheme.removeEventListener("change", make);
+      resized.disconnect();
+      plot?.destroy();
+    });
+  });
+  createEffect(() => {
+    props.version();
+    plot?.setData(props.data() as uPlot.AlignedData);
+  });
+
+  return <div class="chart" classList={{ legend: props.legend }} ref={box} role="img" aria-label={props.label} />;
+}
+
+function day(at: number): string {
+  return new Date(at * 1000).toLocaleDateString("en-GB", { day: "numeric", month: "short" });
+}
+
+function minute(at: number): string {
+  return new Date(at * 1000).toLocaleTimeString("en-GB", { hour: "2-digit", minute: "2-digit", second: "2-digit" });
+}

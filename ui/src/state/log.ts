@@ -1,0 +1,71 @@
+import { createSignal } from "solid-js";
+import type { Failure } from "../lib/failure";
+import { CAPACITY, LogBook, type LogFilter } from "../lib/logs";
+import type { Platform } from "../platform";
+
+/** How many of the lines before are asked for: all that Corral keeps. */
+const TAIL = 5000;
+
+/** The log, kept between visits of its view, read only while somebody looks. */
+export function createLog(capacity = CAPACITY, draw: (then: () => void) => void = requestAnimationFrame) {
+  const book = new LogBook(capacity);
+  const [version, setVersion] = createSignal(0);
+  const [filter, setFilterSignal] = createSignal<LogFilter>({ level: "debug", text: "" });
+  const [paused, setPaused] = createSignal(false);
+  const [open, setOpen] = createSignal(false);
+  const [failure, setFailure] = createSignal<Failure | null>(null);
+  let asked = false;
+
+  /** However many lines come, they are drawn once per frame. */
+  const changed = () => {
+    if (asked) return;
+    asked = true;
+    draw(() => {
+      asked = false;
+      setVersion((now) => now + 1);
+    });
+  };
+
+  return {
+    book,
+    version,
+    filter,
+    paused,
+    open,
+    failure,
+    setFilter(next: LogFilter) {
+      setFilterSignal(next);
+      book.setFilter(next);
+      changed();
+    },
+    setPaused(pause: boolean) {
+      if (pause) book.pause();
+      else book.resume();
+      setPaused(pause);
+      changed();
+    },
+    clear() {
+      book.clear();
+      changed();
+    },
+    /** Reads until the answer is called. */
+    read(platform: Platform): () => void {
+      const stream = platform.logs(
+        TAIL,
+        (record) => {
+          book.push(record);
+          changed();
+        },
+        (state) => {
+          if (state.open) book.reopened();
+          setOpen(state.open);
+          setFailure(state.open ? null : state.failure);
+          changed();
+        },
+      );
+      return () => stream.stop();
+    },
+  };
+}
+
+export type Log = ReturnType<typeof createLog>;

@@ -1,0 +1,34 @@
+// Names for what the API's description (api.d.ts, generated) defines.
+import type { components, paths } from "./api";
+import type { MorePaths } from "./contract";
+
+type Schemas = components["schemas"];
+
+export type Paths = paths & MorePaths;
+export type ErrorBody = Omit<Schemas["ErrorBody"], "code"> & { code: string };
+export type LogLevel = Schemas["LogLevel"];
+export type LogRecord = Schemas["LogRecord"];
+export type Model = Schemas["ModelView"];
+export type ModelState = Schemas["ModelState"];
+export type Notice = Omit<Schemas["Notice"], "error"> & { error?: ErrorBody | null };
+export type OperationView = Schemas["OperationView"];
+export type Phase = Schemas["Phase"];
+export type Snapshot = Schemas["Snapshot"];
+export type Status = Schemas["Status"];
+export type Step = Schemas["Step"];
+export type SwitchPlan = Schemas["SwitchPlan"];
+export type UsageBy = Schemas["UsageBy"];
+export type UsageRow = Schemas["UsageRow"];
+export type {
+  Autostart,
+  Catalog,
+  EnginePatch,
+  Finding,
+  Gpu,
+  GpuDevice,
+  Live,
+  LiveSession,
+  Problem,
+  Settings,
+  SettingsAnswer,
+} from "./contract";

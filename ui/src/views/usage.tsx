@@ -1,0 +1,181 @@
+import { createResource, createSignal, For, Show } from "solid-js";
+import { asFailure } from "../lib/failure";
+import { count, duration, percent, tokens } from "../lib/format";
+import { dayColumns, rowName, SPANS, type Span, sum, usageCsv } from "../lib/usage";
+import { Chart, type Line } from "../parts/chart";
+import { Button, Segments } from "../parts/controls";
+import { Failed, Loading, Nothing } from "../parts/states";
+import { View } from "../parts/view";
+import { useCorral } from "../state/corral";
+import type { UsageBy, UsageRow } from "../types";
+
+const WAYS: { value: UsageBy; name: string }[] = [
+  { value: "day", name: "Day" },
+  { value: "model", name: "Model" },
+  { value: "session", name: "Session" },
+];
+
+const HEADS: Record<UsageBy, string> = { day: "Day", model: "Model", session: "Session" };
+
+export function UsageView() {
+  const corral = useCorral();
+  const [by, setBy] = createSignal<UsageBy>("day");
+  const [span, setSpan] = createSignal<Span>("30d");
+  const [answer, { refetch }] = createResource(
+    () => ({ by: by(), span: span() }),
+    async (asked) => {
+      const query = { by: asked.by, since: asked.span === "all" ? undefined : asked.span };
+      return { by: asked.by, rows: (await corral.platform.get("/usage", { query })).rows };
+    },
+  );
+  const failure = () => (answer.error ? asFailure(answer.error) : null);
+  /** What was there before stays until the next is. */
+  const latest = () => (answer.error ? undefined : answer.latest);
+  const rows = () => latest()?.rows ?? [];
+  const save = () => {
+    const name = `corral-usage-${latest()!.by}-${span()}.csv`;
+    void corral.attempt(() => corral.platform.saveFile(name, usageCsv(rows(), latest()!.by)));
+  };
+
+  return (
+    <View
+      title="Usage"
+      note="Tokens by the requests that went through the gateway"
+      actions={
+        <>
+          <Segments label="By" choices={WAYS} value={by()} onChoose={setBy} />
+          <Segments label="Since" choices={SPANS} value={span()} onChoose={setSpan} />
+          <Button icon="refresh" label="Read again" onClick={() => refetch()} />
+          <Button icon="download" disabled={!rows().length} onClick={save}>
+            CSV
+          </Button>
+        </>
+      }
+    >
+      <Show when={!failure()} fallback={<Failed error={failure()!} retry={refetch} />}>
+        <Show when={latest()} fallback={<Loading what="Adding up" />}>
+          {(shown) => (
+            <Show
+              when={rows().length}
+              fallback={
+                <Nothing icon="usage" title="Nothing was asked in this time">
+                  <p>Requests to the gateway are counted here.</p>
+                </Nothing>
+              }
+            >
+              <div aria-busy={answer.loading} class="stack">
+                <Show when={shown().by === "day"}>
+                  <Days rows={rows()} />
+                </Show>
+                <Table rows={rows()} by={shown().by} />
+              </div>
+            </Show>
+          )}
+        </Show>
+      </Show>
+    </View>
+  );
+}
+
+function Days(props: { rows: UsageRow[] }) {
+  const columns = () => dayColumns(props.rows);
+  const lines: Line[] = [
+    { label: "In and out", color: "--bar-out", bars: true, format: (value) => tokens(value) },
+    { label: "In", color: "--bar-in", bars: true, format: (value) => tokens(value) },
+    { label: "In, out of the cache", color: "--bar-cached", bars: true, format: (value) => tokens(value) },
+  ];
+  return (
+    <div class="card">
+      <h2>Tokens per day</h2>
+      <Chart
+        label={`Tokens per day, ${count(props.rows.length)} days; the table below has the numbers`}
+        lines={lines}
+        data={columns}
+        version={() => props.rows}
+        height={13}
+        days
+        max={10}
+        axis={(value) => tokens(value)}
+        legend
+      />
+    </div>
+  );
+}
+
+function Table(props: { rows: UsageRow[]; by: UsageBy }) {
+  const corral = useCorral();
+  const total = () => sum(props.rows);
+  const most = () => Math.max(1, ...props.rows.map((row) => row.tokens_in + row.tokens_out));
+  // The newest day is what is looked for.
+  const ordered = () => (props.by === "day" ? [...props.rows].reverse() : props.rows);
+  const name = (row: UsageRow) =>
+    props.by === "model" && row.key ? corral.modelName(row.key) : rowName(row, props.by);
+  return (
+    <div class="card flat">
+      <table class="plain usage">
+        <thead>
+          <tr>
+            <th scope="col">{HEADS[props.by]}</th>
+            <th scope="col" class="number">
+              Requests
+            </th>
+            <th scope="col" class="number">
+              In
+            </th>
+            <th scope="col" class="number">
+              Cached
+            </th>
+            <th scope="col" class="number">
+              Out
+            </th>
+            <th scope="col" class="number">
+              Time
+            </th>
+            <th scope="col">
+              <span class="unseen">Share</span>
+            </th>
+          </tr>
+        </thead>
+        <tbody>
+          <For each={ordered()}>
+            {(row) => (
+              <tr>
+                <th scope="row" class="clip" title={row.key}>
+                  {name(row)}
+                </th>
+                <td class="number">{count(row.requests)}</td>
+                <td class="number" title={count(row.tokens_in)}>
+                  {tokens(row.tokens_in)}
+                </td>
+                <td class="number" title={count(row.tokens_cached)}>
+                  {tokens(row.tokens_cached)}
+                </td>
+                <td class="number" title={count(row.tokens_out)}>
+                  {tokens(row.tokens_out)}
+                </td>
+                <td class="number">{duration(row.seconds * 1000)}</td>
+                <td class="share" aria-hidden="true">
+                  <div class="share-bar" style={{ width: `${((row.tokens_in + row.tokens_out) / most()) * 100}%` }} />
+                </td>
+              </tr>
+            )}
+          </For>
+        </tbody>
+        <tfoot>
+          <tr>
+            <th scope="row">Together</th>
+            <td class="number">{count(total().requests)}</td>
+            <td class="number">{tokens(total().tokens_in)}</td>
+            <td class="number">
+              {tokens(total().tokens_cached)}
+              <span class="muted"> {total().tokens_in ? percent(total().tokens_cached / total().tokens_in) : ""}</span>
+            </td>
+            <td class="number">{tokens(total().tokens_out)}</td>
+            <td class="number">{duration(total().seconds * 1000)}</td>
+            <td />
+          </tr>
+        </tfoot>
+      </table>
+    </div>
+  );
+}

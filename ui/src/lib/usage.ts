@@ -31,23 +31,33 @@ export function sum(rows: UsageRow[]): Omit<UsageRow, "key" | "label"> {
   return total;
 }
 
-/** Days as columns for a chart, those without a request as zero: read, of it cached, and written. */
-export function dayColumns(rows: UsageRow[]): [number[], number[], number[], number[]] {
+/** The days that a span goes back to, today included; all that there is where it is not limited. */
+const DAYS: Record<Span, number | null> = { "7d": 8, "30d": 31, "90d": 91, all: null };
+
+/**
+ * Days as columns for a chart, up to `today`, those without a request as zero. They are drawn over each other, the
+ * largest first: all tokens, those that were read, those of them out of the cache.
+ */
+export function dayColumns(rows: UsageRow[], span: Span, today: string): [number[], number[], number[], number[]] {
   const days = new Map(rows.map((row) => [row.key, row]));
-  const known = rows.map((row) => row.key).filter((key) => /^\d{4}-\d{2}-\d{2}$/.test(key));
+  const first = rows.find((row) => /^\d{4}-\d{2}-\d{2}$/.test(row.key))?.key ?? today;
+  const least = dayAfter(today, -((DAYS[span] ?? 8) - 1));
   const columns: [number[], number[], number[], number[]] = [[], [], [], []];
-  if (!known.length) return columns;
-  const end = known[known.length - 1];
-  for (let day = known[0]; day <= end; day = dayAfter(day)) {
+  for (let day = [first, least].sort()[0]; day <= today; day = dayAfter(day, 1)) {
     const row = days.get(day);
     const read = row?.tokens_in ?? 0;
-    // Drawn over each other, the largest first: all, all that was read, that of it out of the cache.
     columns[0].push(new Date(`${day}T12:00:00`).getTime() / 1000);
     columns[1].push(read + (row?.tokens_out ?? 0));
     columns[2].push(read);
     columns[3].push(row?.tokens_cached ?? 0);
   }
   return columns;
+}
+
+/** A day as the API writes it, in the browser's time zone. */
+export function dayOf(date: Date): string {
+  const pad = (value: number) => value.toString().padStart(2, "0");
+  return `${date.getFullYear()}-${pad(date.getMonth() + 1)}-${pad(date.getDate())}`;
 }
 
 /** The table as CSV. */
@@ -75,8 +85,8 @@ export function usageCsv(rows: UsageRow[], by: UsageBy): string {
   );
 }
 
-function dayAfter(day: string): string {
+function dayAfter(day: string, by: number): string {
   const date = new Date(`${day}T12:00:00Z`);
-  date.setUTCDate(date.getUTCDate() + 1);
+  date.setUTCDate(date.getUTCDate() + by);
   return date.toISOString().slice(0, 10);
 }

@@ -22,14 +22,12 @@ interface Props {
   version: () => unknown;
   /** In rem. */
   height: number;
-  /** Seconds that are shown up to now; without it, what the data spans. */
+  /** Seconds that are shown up to now; without it, the days that the data spans. */
   span?: number;
   /** The least upper end of the scale; it grows with the data. */
   max?: number;
   /** Whether the scale ends there whatever comes. */
   fixed?: boolean;
-  /** Days rather than moments. */
-  days?: boolean;
   /** What a value at the axis is called. */
   axis?: (value: number) => string;
   legend?: boolean;
@@ -63,11 +61,12 @@ export function Chart(props: Props) {
         scales: {
           x: {
             time: true,
-            range: (_, min, max) => {
-              if (props.days) return [min - 43_200, max + 43_200];
-              if (!props.span) return [min, max];
+            // Of a single column uPlot would make a scale of years.
+            range: () => {
               const now = Date.now() / 1000;
-              return [now - props.span, now];
+              if (props.span) return [now - props.span, now];
+              const times = props.data()[0];
+              return [(times[0] ?? now) - 43_200, (times.at(-1) ?? now) + 43_200];
             },
           },
           y: {
@@ -84,18 +83,22 @@ export function Chart(props: Props) {
             size: 1.75 * rem(),
             space: 4.5 * rem(),
             grid: { show: false },
-            values: (_, splits) => splits.map((at) => (props.days ? day(at) : minute(at))),
-            incrs: props.days ? [1, 2, 7, 14, 30, 91, 182, 365].map((days) => days * 86_400) : undefined,
+            values: (_, splits) => splits.map((at) => (props.span ? moment(at, props.span > 600) : day(at))),
+            incrs: !props.span ? [1, 2, 7, 14, 30, 91, 182, 365].map((days) => days * 86_400) : undefined,
           },
           {
             ...axis,
             size: 3.25 * rem(),
             space: 2.25 * rem(),
+            splits: props.fixed ? () => [0, (props.max ?? 1) / 2, props.max ?? 1] : undefined,
             values: (_, splits) => splits.map((value) => props.axis?.(value) ?? `${value}`),
           },
         ],
         series: [
-          { value: (_, at) => (at == null ? "–" : props.days ? day(at) : minute(at)) },
+          {
+            label: !props.span ? "Day" : "Time",
+            value: (_, at) => (at == null ? "–" : props.span ? moment(at) : day(at)),
+          },
           ...props.lines.map((line) => ({
             label: line.label,
             stroke: line.bars ? undefined : color(line.color),
@@ -136,6 +139,7 @@ function day(at: number): string {
   return new Date(at * 1000).toLocaleDateString("en-GB", { day: "numeric", month: "short" });
 }
 
-function minute(at: number): string {
-  return new Date(at * 1000).toLocaleTimeString("en-GB", { hour: "2-digit", minute: "2-digit", second: "2-digit" });
+function moment(at: number, short = false): string {
+  const second = short ? undefined : "2-digit";
+  return new Date(at * 1000).toLocaleTimeString("en-GB", { hour: "2-digit", minute: "2-digit", second });
 }

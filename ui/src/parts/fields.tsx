@@ -40,7 +40,7 @@ export function TextField(
       <input
         id={id}
         type="text"
-        class="text"
+        class="input"
         value={props.value}
         placeholder={props.placeholder}
         disabled={props.disabled}
@@ -66,7 +66,7 @@ export function SelectField<T extends string>(
     <Row {...props} id={id}>
       <select
         id={id}
-        class="text"
+        class="input"
         disabled={props.disabled}
         aria-describedby={props.hint ? `${id}-hint` : undefined}
         onChange={(event) => props.onChoose(event.currentTarget.value as T)}

@@ -61,7 +61,7 @@ export function General(props: { form: Form; actions: HTMLElement }) {
           Save
         </Button>
       </Portal>
-      <div role="alert">
+      <div role="alert" class="failures">
         <For each={form.failures()}>
           {(failure) => (
             <div class="card failed">

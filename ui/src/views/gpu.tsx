@@ -12,27 +12,29 @@ export function GpuView() {
   const corral = useCorral();
   const [failure, setFailure] = createSignal<Failure | null>(null);
   const [absent, setAbsent] = createSignal(false);
-  let stopped = false;
-  let timer: ReturnType<typeof setTimeout> | undefined;
+  let newest = 0;
+  createEffect(
+    on(corral.gpu, (reading) => {
+      if (reading) newest = Date.now();
+    }),
+  );
 
   const load = async () => {
     try {
       const reading = await corral.platform.get("/gpu");
       corral.takeGpu(reading);
       setFailure(null);
+      setAbsent(false);
     } catch (error) {
       const failed = asFailure(error);
       setAbsent(failed.status === 404);
       setFailure(failed.status === 404 ? null : failed);
     }
-    // Readings come by themselves; this one only starts where none have come.
-    if (!stopped && !absent() && !corral.gpu()) timer = setTimeout(load, 2000);
   };
   void load();
-  onCleanup(() => {
-    stopped = true;
-    clearTimeout(timer);
-  });
+  // Readings come as events; where none come, they are asked for.
+  const timer = setInterval(() => !absent() && Date.now() - newest > 1800 && void load(), 1000);
+  onCleanup(() => clearInterval(timer));
 
   const devices = () => corral.gpu()?.devices ?? [];
   return (
@@ -131,7 +133,7 @@ function Device(props: { device: GpuDevice }) {
       </div>
       <h3>Who holds the memory</h3>
       <Show when={processes().length} fallback={<p class="muted">No process holds memory of this GPU.</p>}>
-        <table class="plain">
+        <table class="listing">
           <thead>
             <tr>
               <th scope="col">Process</th>

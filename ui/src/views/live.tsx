@@ -10,10 +10,8 @@ import { LIVE_SPAN, useCorral } from "../state/corral";
 import { createNow } from "../state/now";
 import type { Live, LiveSession } from "../types";
 
-const LINES: Line[] = [
-  { label: "Generated", color: "--accent", fill: true, format: (value) => `${rate(value)} tokens/s` },
-  { label: "Prompt", color: "--second", format: (value) => `${rate(value)} tokens/s` },
-];
+/** A rate in the words of a chart. */
+const speed = (value: number | null) => (value == null ? NONE : `${rate(value)} tokens/s`);
 
 export function LiveView() {
   const corral = useCorral();
@@ -54,21 +52,11 @@ export function LiveView() {
                 value={count(live().requests.waiting)}
                 unit={live().requests.waiting === 1 ? "request" : "requests"}
               />
-              <Tile name="Out of the cache" value={percent(live().cached_share)} unit="of prompt tokens, 15 min" />
+              <Tile name="Prompts out of the cache" value={percent(live().cached_share)} unit="in 15 min" />
             </div>
-            <div class="card">
-              <h2>Tokens per second</h2>
-              <Chart
-                label={`Tokens per second over the last five minutes, now ${rate(live().tokens_per_second)} generated`}
-                lines={LINES}
-                data={() => corral.liveSeries.data()}
-                version={live}
-                height={11}
-                span={LIVE_SPAN}
-                max={10}
-                axis={(value) => tokens(value)}
-                legend
-              />
+            <div class="card readings">
+              <Speed name="Generated" column={0} now={live().tokens_per_second} />
+              <Speed name="Prompt" column={1} now={live().prompt_tokens_per_second} />
             </div>
             <Context live={live()} />
             <Sessions sessions={live().sessions} />
@@ -87,6 +75,34 @@ function Tile(props: { name: string; value: string; unit: string }) {
         <strong>{props.value}</strong> <span class="muted">{props.unit}</span>
       </dd>
     </dl>
+  );
+}
+
+/** How fast tokens come, over the last five minutes. */
+function Speed(props: { name: string; column: number; now: number | null }) {
+  const corral = useCorral();
+  const lines: Line[] = [{ label: props.name, color: "--accent", fill: true, format: speed }];
+  const data = () => {
+    const columns = corral.liveSeries.data();
+    return [columns[0], columns[props.column + 1]] as [number[], (number | null)[]];
+  };
+  return (
+    <figure class="reading">
+      <figcaption>
+        <span class="muted">{props.name}, tokens per second</span>
+        <span class="value">{rate(props.now)}</span>
+      </figcaption>
+      <Chart
+        label={`${props.name}, tokens per second over the last five minutes, now ${rate(props.now)}`}
+        lines={lines}
+        data={data}
+        version={corral.live}
+        height={9}
+        span={LIVE_SPAN}
+        max={10}
+        axis={(value) => tokens(value)}
+      />
+    </figure>
   );
 }
 
@@ -153,7 +169,7 @@ function Sessions(props: { sessions: LiveSession[] }) {
           </Nothing>
         }
       >
-        <table class="plain sessions">
+        <table class="listing sessions">
           <thead>
             <tr>
               <th scope="col">Session</th>

@@ -1,7 +1,7 @@
 import { createResource, createSignal, For, Show } from "solid-js";
 import { asFailure } from "../lib/failure";
 import { count, duration, percent, tokens } from "../lib/format";
-import { dayColumns, rowName, SPANS, type Span, sum, usageCsv } from "../lib/usage";
+import { dayColumns, dayOf, rowName, SPANS, type Span, sum, usageCsv } from "../lib/usage";
 import { Chart, type Line } from "../parts/chart";
 import { Button, Segments } from "../parts/controls";
 import { Failed, Loading, Nothing } from "../parts/states";
@@ -25,7 +25,7 @@ export function UsageView() {
     () => ({ by: by(), span: span() }),
     async (asked) => {
       const query = { by: asked.by, since: asked.span === "all" ? undefined : asked.span };
-      return { by: asked.by, rows: (await corral.platform.get("/usage", { query })).rows };
+      return { ...asked, rows: (await corral.platform.get("/usage", { query })).rows };
     },
   );
   const failure = () => (answer.error ? asFailure(answer.error) : null);
@@ -65,7 +65,7 @@ export function UsageView() {
             >
               <div aria-busy={answer.loading} class="stack">
                 <Show when={shown().by === "day"}>
-                  <Days rows={rows()} />
+                  <Days rows={rows()} span={shown().span} />
                 </Show>
                 <Table rows={rows()} by={shown().by} />
               </div>
@@ -77,8 +77,8 @@ export function UsageView() {
   );
 }
 
-function Days(props: { rows: UsageRow[] }) {
-  const columns = () => dayColumns(props.rows);
+function Days(props: { rows: UsageRow[]; span: Span }) {
+  const columns = () => dayColumns(props.rows, props.span, dayOf(new Date()));
   const lines: Line[] = [
     { label: "In and out", color: "--bar-out", bars: true, format: (value) => tokens(value) },
     { label: "In", color: "--bar-in", bars: true, format: (value) => tokens(value) },
@@ -93,7 +93,6 @@ function Days(props: { rows: UsageRow[] }) {
         data={columns}
         version={() => props.rows}
         height={13}
-        days
         max={10}
         axis={(value) => tokens(value)}
         legend
@@ -112,7 +111,7 @@ function Table(props: { rows: UsageRow[]; by: UsageBy }) {
     props.by === "model" && row.key ? corral.modelName(row.key) : rowName(row, props.by);
   return (
     <div class="card flat">
-      <table class="plain usage">
+      <table class="listing usage">
         <thead>
           <tr>
             <th scope="col">{HEADS[props.by]}</th>
@@ -168,7 +167,9 @@ function Table(props: { rows: UsageRow[]; by: UsageBy }) {
             <td class="number">{tokens(total().tokens_in)}</td>
             <td class="number">
               {tokens(total().tokens_cached)}
-              <span class="muted"> {total().tokens_in ? percent(total().tokens_cached / total().tokens_in) : ""}</span>
+              <Show when={total().tokens_in}>
+                <span class="muted weak"> ({percent(total().tokens_cached / total().tokens_in)})</span>
+              </Show>
             </td>
             <td class="number">{tokens(total().tokens_out)}</td>
             <td class="number">{duration(total().seconds * 1000)}</td>

@@ -167,6 +167,12 @@ ${tables.join("\n")}`;
     return text ? JSON.parse(text) : null;
   }
 
+  /** The key of the loaded model's own server. */
+  async serverKey(): Promise<string> {
+    const { engine } = await this.api("GET", "/status");
+    return readFileSync(engine.key_file, "utf8").trim();
+  }
+
   /** Asks the loaded model, or the one that is named, by the gateway. */
   async ask(model: string, prompt: string, key?: string, tokens = 16): Promise<void> {
     const { gateway } = await this.api("GET", "/status");

@@ -1,0 +1,64 @@
+import { expect, test } from "./dashboard";
+
+test.describe.configure({ mode: "serial" });
+
+test("the lines of the real server: followed, filtered, paused, copied", async ({ page, open, corral }) => {
+  await corral.load("tiny");
+  await open("logs");
+  const log = page.getByRole("log");
+  await expect(log).toContainText("model loaded");
+  const filter = page.getByRole("searchbox", { name: "Filter lines" });
+  await filter.fill("model LOADED");
+  await expect(log.locator(".line")).toHaveCount(1);
+  await page.getByRole("button", { name: "Copy all shown lines" }).click();
+  expect(await page.evaluate(() => navigator.clipboard.readText())).toMatch(/info {2}tiny {2}.*model loaded$/);
+
+  await filter.fill("print_timing");
+  await page.getByRole("button", { name: "Pause" }).click();
+  const before = await log.locator(".line").count();
+  await corral.ask("tiny", "hello");
+  await expect(page.locator(".note")).toContainText("more since the pause");
+  expect(await log.locator(".line").count()).toBe(before);
+  await page.getByRole("button", { name: "Pause" }).click();
+  await expect(log.locator(".line").first()).toContainText("print_timing");
+
+  await filter.fill("");
+  await page.getByRole("radio", { name: "Errors" }).check({ force: true });
+  await expect(log).toContainText("No line matches the filter");
+});
+
+test("100,000 lines without a stutter", async ({ page, open }) => {
+  // A fake at the port: a real server would take long to say so much.
+  const start = Date.parse("2026-11-21T12:00:00Z");
+  const lines = Array.from({ length: 100_000 }, (_, number) =>
+    JSON.stringify({
+      ts: new Date(start + number).toISOString(),
+      level: number % 50 ? "info" : "warn",
+      model: "tiny",
+      msg: `line ${number} of a log that is long`,
+    }),
+  );
+  await page.route("**/logs?*", (route) => route.fulfill({ body: `${lines.join("\n")}\n` }));
+  await open("logs");
+  await expect(page.locator(".note")).toContainText("100,000 lines");
+  const log = page.getByRole("log");
+  await expect(log.locator(".line").last()).toContainText("line 99999 ");
+  expect(await log.locator(".line").count()).toBeLessThan(120);
+
+  // The longest frame while it is scrolled through, in milliseconds.
+  const longest = await log.evaluate(async (box) => {
+    let worst = 0;
+    let last = performance.now();
+    for (let step = 0; step <= 60; step += 1) {
+      box.scrollTop = (box.scrollHeight * step) / 60;
+      await new Promise(requestAnimationFrame);
+      const now = performance.now();
+      worst = Math.max(worst, now - last);
+      last = now;
+    }
+    return worst;
+  });
+  expect(longest).toBeLessThan(250);
+  await page.getByRole("searchbox", { name: "Filter lines" }).fill("line 77777 ");
+  await expect(log.locator(".line")).toHaveCount(1);
+});

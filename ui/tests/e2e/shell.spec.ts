@@ -1,0 +1,97 @@
+import { VIEWS } from "../../src/lib/route";
+import { expect, test, violations } from "./dashboard";
+
+test.describe.configure({ mode: "serial" });
+
+for (const colorScheme of ["light", "dark"] as const) {
+  test.describe(colorScheme, () => {
+    test.use({ colorScheme });
+    for (const view of [...VIEWS, "settings/catalog"]) {
+      test(`axe finds nothing in ${view}`, async ({ page, open, corral }) => {
+        await corral.load("tiny");
+        await open(view);
+        await expect(page.locator(".loading")).toHaveCount(0);
+        expect(await violations(page)).toEqual([]);
+      });
+    }
+
+    test("axe finds nothing in dialogs, banners and the page outside", async ({ page, open }) => {
+      await open("models");
+      await page.keyboard.press("?");
+      await expect(page.getByRole("dialog")).toBeVisible();
+      expect(await violations(page)).toEqual([]);
+      await page.keyboard.press("Escape");
+      await page.route("**/events", (route) => route.abort());
+      await page.reload();
+      await expect(page.getByRole("alert")).toBeVisible();
+      expect(await violations(page)).toEqual([]);
+      await page.evaluate(() => sessionStorage.clear());
+      await page.unroute("**/events");
+      await page.reload();
+      await expect(page.getByText("corral dashboard", { exact: true })).toBeVisible();
+      expect(await violations(page)).toEqual([]);
+    });
+  });
+}
+
+test("the token leaves the address, and a page that is loaded again still has it", async ({ page, open, corral }) => {
+  await open("live");
+  expect(page.url()).not.toContain(corral.token);
+  await page.reload();
+  await expect(page.getByRole("heading", { level: 1, name: "Live" })).toBeVisible();
+});
+
+test("a wrong token leads to a page that says how to come in", async ({ page, corral }) => {
+  await page.goto(await corral.url("models", "wrong"));
+  await expect(page.getByText("corral dashboard", { exact: true })).toBeVisible();
+});
+
+test("the keyboard alone is enough", async ({ page, open }) => {
+  await open();
+  await page.keyboard.press("Tab");
+  await expect(page.getByRole("button", { name: "Skip to the content" })).toBeFocused();
+  await page.keyboard.press("Enter");
+  await expect(page.getByRole("heading", { level: 1 })).toBeFocused();
+  for (const [index, view] of VIEWS.entries()) {
+    await page.keyboard.press(`${index + 1}`);
+    await expect(page).toHaveURL(new RegExp(`#${view}$`));
+    await expect(page.getByRole("heading", { level: 1 })).toBeFocused();
+  }
+  await page.keyboard.press("?");
+  const dialog = page.getByRole("dialog", { name: "Keyboard shortcuts" });
+  await expect(dialog).toBeVisible();
+  await page.keyboard.press("Escape");
+  await expect(dialog).toBeHidden();
+});
+
+test("text of twice the size and small windows: nothing is cut off sideways", async ({ page, open }) => {
+  for (const [width, size] of [
+    [640, "100%"],
+    [1280, "200%"],
+  ] as const) {
+    await page.setViewportSize({ width, height: 800 });
+    for (const view of VIEWS) {
+      await open(view);
+      await page.evaluate((value) => document.documentElement.style.setProperty("font-size", value), size);
+      await expect(page.locator(".loading")).toHaveCount(0);
+      const wide = await page.evaluate(() => document.documentElement.scrollWidth - innerWidth);
+      expect(wide, `${view} at ${width}, ${size}`).toBeLessThanOrEqual(0);
+    }
+  }
+});
+
+test("the daemon ends and comes back", async ({ page, open, corral }) => {
+  await open();
+  await expect(page.locator(".state-box")).toContainText("Tiny");
+  await corral.end();
+  const banner = page.getByRole("alert");
+  await expect(banner).toContainText("Corral does not answer");
+  await page.getByRole("button", { name: "Try now" }).click();
+  await expect(banner).toBeVisible();
+  await corral.serve();
+  // Each start makes another token; the page says how to come in, or goes on where it is the same.
+  await expect(banner.or(page.getByText("corral dashboard", { exact: true }))).toBeVisible();
+  await open();
+  await expect(page.locator(".state-box")).toContainText("Stopped");
+  await expect(banner).toBeHidden();
+});

@@ -1,0 +1,171 @@
+import { afterEach, beforeEach, expect, test, vi } from "vitest";
+import { asFailure } from "../../src/lib/failure";
+import { address, browser, keepOpen, nativeWindow, platform, type StreamState } from "../../src/platform";
+
+beforeEach(() => void vi.useFakeTimers());
+afterEach(() => {
+  vi.useRealTimers();
+  vi.unstubAllGlobals();
+});
+
+/** A page at an address, with what a tab keeps. */
+function page(hash: string, kept: Record<string, string> = {}) {
+  const replaced: string[] = [];
+  vi.stubGlobal("window", {});
+  vi.stubGlobal("location", { hash, pathname: "/ui/", search: "" });
+  vi.stubGlobal("history", { replaceState: (_: unknown, __: string, to: string) => replaced.push(to) });
+  vi.stubGlobal("sessionStorage", {
+    getItem: (name: string) => kept[name] ?? null,
+    setItem: (name: string, value: string) => {
+      kept[name] = value;
+    },
+  });
+  return { kept, replaced };
+}
+
+/** Answers by fetch, and what was asked. */
+function answers(...list: (Response | Error)[]) {
+  const asked: { url: string; init: RequestInit }[] = [];
+  vi.stubGlobal("fetch", async (url: string, init: RequestInit) => {
+    asked.push({ url, init });
+    const next = list.shift();
+    if (!next || next instanceof Error) throw next ?? new TypeError("no answer");
+    return next;
+  });
+  return asked;
+}
+
+const json = (status: number, body: unknown) => new Response(JSON.stringify(body), { status });
+
+test("blanks of a path and its query are filled, and quoted", () => {
+  expect(address("/sessions/{id}", { path: { id: "a/b" } })).toBe("/sessions/a%2Fb");
+  expect(address("/usage", { query: { by: "day", since: undefined } })).toBe("/usage?by=day");
+});
+
+test("the token leaves the address at once and stays in the tab", async () => {
+  const { kept, replaced } = page("#token=secret&live");
+  const asked = answers(json(200, { models: [] }));
+  await platform().get("/models");
+  expect(replaced).toEqual(["/ui/#live"]);
+  expect(kept).toEqual({ "corral-token": "secret" });
+  expect(asked[0].init.headers).toEqual({ Authorization: "Bearer secret" });
+  expect(asked[0].url).toBe("/models");
+});
+
+test("a page that is loaded again takes the token that the tab has kept", async () => {
+  page("#models", { "corral-token": "kept" });
+  const asked = answers(json(200, { models: [] }));
+  await platform().get("/models");
+  expect(asked[0].init.headers).toEqual({ Authorization: "Bearer kept" });
+});
+
+test("Corral's window speaks Tauri, a browser does not", async () => {
+  const calls: unknown[] = [];
+  page("");
+  vi.stubGlobal("window", {
+    __TAURI_INTERNALS__: {
+      invoke: async (command: string, options: unknown) => {
+        calls.push([command, options]);
+        return { status: 409, body: { error: { code: "busy", message: "not now", hint: null } } };
+      },
+    },
+  });
+  const native = platform();
+  expect(native.kind).toBe("window");
+  expect(native.openClaude).toBeDefined();
+  const failure = asFailure(await native.post("/stop", { force: true, wait: false }).catch((error) => error));
+  expect([failure.code, failure.status]).toEqual(["busy", 409]);
+  expect(calls).toEqual([["api", { method: "POST", path: "/stop", body: { force: true, wait: false } }]]);
+  page("");
+  expect([platform().kind, platform().chooseFolder]).toEqual(["browser", undefined]);
+});
+
+test("the window's streams are channels that end, and are told to stop", async () => {
+  const calls: [string, Record<string, unknown>][] = [];
+  const callbacks: ((message: unknown) => void)[] = [];
+  vi.stubGlobal("window", {
+    __TAURI_INTERNALS__: {
+      transformCallback: (callback: (message: unknown) => void) => callbacks.push(callback),
+      unregisterCallback: () => undefined,
+      invoke: async (command: string, options: Record<string, unknown>) => {
+        calls.push([command, options]);
+        return 7;
+      },
+    },
+  });
+  const seen: unknown[] = [];
+  const states: StreamState[] = [];
+  const stream = nativeWindow().events(
+    true,
+    (name, data) => seen.push([name, data]),
+    (state) => states.push(state),
+  );
+  await vi.advanceTimersByTimeAsync(0);
+  callbacks[0]({ index: 0, message: { event: "snapshot", data: { phase: "ready" } } });
+  expect(seen).toEqual([["snapshot", { phase: "ready" }]]);
+  callbacks[0]({ index: 1, message: { end: true } });
+  await vi.advanceTimersByTimeAsync(0);
+  expect(states.map((state) => state.open)).toEqual([true, false]);
+  expect(calls.at(-1)).toEqual(["stop_stream", { id: 7 }]);
+  await vi.advanceTimersByTimeAsync(500);
+  expect(calls.filter(([command]) => command === "events").length).toBe(2);
+  stream.stop();
+  await vi.advanceTimersByTimeAsync(60_000);
+  expect(calls.filter(([command]) => command === "events").length).toBe(2);
+});
+
+test("no answer, a refusal, and an answer that is no JSON", async () => {
+  const http = browser("", "t");
+  const failure = async (answer: Response | Error) => {
+    answers(answer);
+    return asFailure(await http.get("/status").catch((error) => error));
+  };
+  expect((await failure(new TypeError("refused"))).code).toBe("daemon_unavailable");
+  expect((await failure(json(401, { error: { code: "unauthorized", message: "no", hint: null } }))).status).toBe(401);
+  expect((await failure(new Response("<html>", { status: 502 }))).message).toBe("Corral answered with 502");
+});
+
+test("events arrive, and a stream that breaks is opened again, later each time", async () => {
+  const body = 'event: snapshot\ndata: {"phase":"ready"}\n\n';
+  const asked = answers(new Response(body), new TypeError("gone"), new TypeError("gone"), new Response(body));
+  const seen: unknown[] = [];
+  const states: StreamState[] = [];
+  const stream = browser("", "t").events(
+    true,
+    (name, data) => seen.push([name, data]),
+    (state) => states.push(state),
+  );
+  await vi.advanceTimersByTimeAsync(0);
+  expect(seen).toEqual([["snapshot", { phase: "ready" }]]);
+  expect(asked[0].url).toBe("/events?live=1");
+  expect(states.map((state) => state.open)).toEqual([true, false]);
+  await vi.advanceTimersByTimeAsync(499);
+  expect(asked.length).toBe(1);
+  await vi.advanceTimersByTimeAsync(1);
+  expect(asked.length).toBe(2);
+  await vi.advanceTimersByTimeAsync(999);
+  expect(asked.length).toBe(2);
+  stream.retry();
+  await vi.advanceTimersByTimeAsync(0);
+  expect(asked.length).toBe(3);
+  await vi.advanceTimersByTimeAsync(2000);
+  expect(seen.length).toBe(2);
+  stream.stop();
+});
+
+test("a token that is not taken is not tried again", async () => {
+  const states: StreamState[] = [];
+  const connect = vi.fn(async () => {
+    throw asFailure(Object.assign(new Error(), {}));
+  });
+  keepOpen(connect, (state) => states.push(state)).stop();
+  const asked = answers(json(401, { error: { code: "unauthorized", message: "no", hint: null } }));
+  browser("", "old").logs(
+    10,
+    () => undefined,
+    (state) => states.push(state),
+  );
+  await vi.advanceTimersByTimeAsync(60_000);
+  expect(asked.length).toBe(1);
+  expect(states).toMatchObject([{ open: false, retryAt: null, failure: { status: 401 } }]);
+});

@@ -47,6 +47,8 @@ export function App(props: { corral: Corral }) {
     const place = Number.parseInt(event.key, 10);
     if (place >= 1 && place <= VIEWS.length) location.hash = VIEWS[place - 1];
     else if (event.key === "?") setHelp(true);
+    else if (event.key === "Escape" && props.corral.toasts().length)
+      props.corral.dismiss(props.corral.toasts().at(-1)!.id);
     else if (event.key === "/") document.querySelector<HTMLInputElement>("[data-search]")?.focus();
     else return;
     event.preventDefault();
@@ -60,12 +62,14 @@ export function App(props: { corral: Corral }) {
         <button type="button" class="skip" onClick={() => document.getElementById("view-title")?.focus()}>
           Skip to the content
         </button>
-        <div class="frame">
-          <Navigation view={view()} onHelp={() => setHelp(true)} />
-          <main>
-            <Banner />
-            <Dynamic component={COMPONENTS[view()]} part={route().part} />
-          </main>
+        <div class="stage">
+          <div class="frame">
+            <Navigation view={view()} onHelp={() => setHelp(true)} />
+            <main>
+              <Banner />
+              <Dynamic component={COMPONENTS[view()]} part={route().part} />
+            </main>
+          </div>
         </div>
         <Toasts />
         <Show when={help()}>

@@ -83,7 +83,12 @@ export function Chart(props: Props) {
             size: 1.75 * rem(),
             space: 4.5 * rem(),
             grid: { show: false },
-            values: (_, splits) => splits.map((at) => (props.span ? moment(at, props.span > 600) : day(at))),
+            values: (self, splits) => {
+              // What would be cut off at the end is left out.
+              const { min = 0, max = 0 } = self.scales.x;
+              const last = max - ((max - min) / self.width) * 1.5 * rem();
+              return splits.map((at) => (at > last ? "" : props.span ? moment(at, props.span > 600) : day(at)));
+            },
             incrs: !props.span ? [1, 2, 7, 14, 30, 91, 182, 365].map((days) => days * 86_400) : undefined,
           },
           {
@@ -119,7 +124,13 @@ export function Chart(props: Props) {
     make();
     const scheme = matchMedia("(prefers-color-scheme: dark)");
     scheme.addEventListener("change", make);
-    const resized = new ResizeObserver(() => plot?.setSize(size()));
+    let text = rem();
+    const resized = new ResizeObserver(() => {
+      // Its texts have a size in pixels, so that larger text needs another chart.
+      if (rem() !== text) make();
+      else plot?.setSize(size());
+      text = rem();
+    });
     resized.observe(box);
     onCleanup(() => {
       scheme.removeEventListener("change", make);

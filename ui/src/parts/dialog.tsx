@@ -12,12 +12,17 @@ export function Dialog(props: {
   const title = createUniqueId();
   let dialog!: HTMLDialogElement;
   const before = document.activeElement;
-  onMount(() => dialog.showModal());
+  onMount(() => {
+    dialog.showModal();
+    // The whole of it rather than its first button: nothing is chosen yet.
+    dialog.focus();
+  });
   // Closing by itself does this too, but not where the dialog is taken away.
   onCleanup(() => before instanceof HTMLElement && queueMicrotask(() => before.focus()));
   return (
     <dialog
       ref={dialog}
+      tabIndex={-1}
       classList={{ wide: props.wide }}
       aria-labelledby={title}
       onClose={() => props.onClose()}

@@ -194,7 +194,7 @@ const SHORTCUTS = [
   ["Enter", "start or switch to the model"],
   ["Space", "in the logs: pause or go on"],
   ["Ctrl S", "in the settings: save"],
-  ["Escape", "close, or empty the search"],
+  ["Escape", "close, empty the search, dismiss a notice"],
   ["?", "show this"],
 ];
 

@@ -42,7 +42,7 @@ export function Nothing(props: { icon: IconName; title: string; children?: JSX.E
 /** While the first values are on their way. */
 export function Loading(props: { what: string }) {
   return (
-    <p class="loading" role="status">
+    <p class="loading-text" role="status">
       <span class="spinner" aria-hidden="true" />
       {props.what}
     </p>

@@ -240,7 +240,7 @@ function Sessions(props: { sessions: LiveSession[] }) {
       <Show when={ending()}>
         {(session) => (
           <Dialog
-            title={`End ${name(session())}?`}
+            title={`End the session “${name(session())}”?`}
             onClose={() => setEnding(null)}
             actions={
               <>

@@ -8,8 +8,8 @@ import { Corral, type ModelEntry, TWO } from "./corral";
 export { expect };
 
 interface Shared {
-  /** The models of the file's Corral; set with `test.use`. */
-  models: ModelEntry[];
+  /** What the file's Corral has; set with `test.use`. */
+  home: { models: ModelEntry[] };
   corral: Corral;
 }
 
@@ -19,10 +19,10 @@ interface Each {
 }
 
 export const test = base.extend<Each, Shared>({
-  models: [TWO, { option: true, scope: "worker" }],
+  home: [{ models: TWO }, { option: true, scope: "worker" }],
   corral: [
-    async ({ models }, use) => {
-      const corral = await Corral.start(models);
+    async ({ home }, use) => {
+      const corral = await Corral.start(home.models);
       await use(corral);
       await corral.drop();
     },

@@ -8,7 +8,7 @@ const many: ModelEntry[] = Array.from({ length: 1000 }, (_, number) => ({
   name: number === 3 ? long : `Model ${number}`,
   file: "tiny-Q4_0.gguf",
 }));
-test.use({ models: many });
+test.use({ home: { models: many } });
 
 test("1,000 models: few are drawn, keys go through all, the search is quick", async ({ page, open }) => {
   await open();

@@ -1,7 +1,7 @@
 import { TWO } from "./corral";
 import { expect, test } from "./dashboard";
 
-test.use({ models: [...TWO, { id: "gone", name: "Gone", file: "gone-Q8_0.gguf", there: false }] });
+test.use({ home: { models: [...TWO, { id: "gone", name: "Gone", file: "gone-Q8_0.gguf", there: false }] } });
 test.describe.configure({ mode: "serial" });
 
 const row = (id: string) => `[data-model="${id}"]`;

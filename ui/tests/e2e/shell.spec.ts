@@ -10,7 +10,7 @@ for (const colorScheme of ["light", "dark"] as const) {
       test(`axe finds nothing in ${view}`, async ({ page, open, corral }) => {
         await corral.load("tiny");
         await open(view);
-        await expect(page.locator(".loading")).toHaveCount(0);
+        await expect(page.locator(".loading-text")).toHaveCount(0);
         expect(await violations(page)).toEqual([]);
       });
     }
@@ -73,7 +73,7 @@ test("text of twice the size and small windows: nothing is cut off sideways", as
     for (const view of VIEWS) {
       await open(view);
       await page.evaluate((value) => document.documentElement.style.setProperty("font-size", value), size);
-      await expect(page.locator(".loading")).toHaveCount(0);
+      await expect(page.locator(".loading-text")).toHaveCount(0);
       const wide = await page.evaluate(() => document.documentElement.scrollWidth - innerWidth);
       expect(wide, `${view} at ${width}, ${size}`).toBeLessThanOrEqual(0);
     }

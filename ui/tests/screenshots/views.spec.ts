@@ -32,7 +32,7 @@ const MODELS = [
   entry("devstral-small-2", "Devstral Small 2", "Devstral-Small-2-24B-UD-Q5_K_XL.gguf", "24B, dense"),
   { ...entry("qwen3-coder-next", "Qwen3 Coder Next", "Qwen3-Coder-Next-Q4_K_M.gguf", "80B, 3B active"), there: false },
 ];
-test.use({ models: MODELS });
+test.use({ home: { models: MODELS } });
 
 const PROMPTS = ["Name three rivers", "Why is the sky blue", "Write a haiku on fences"];
 
@@ -72,7 +72,7 @@ async function picture(page: Page, view: string, name: string) {
     await area.fill((await area.inputValue()).replace("parallel = 2", "paralel = 2"));
     await expect(page.locator(".marks .said").first()).toBeVisible();
   }
-  await expect(page.locator(".loading")).toHaveCount(0);
+  await expect(page.locator(".loading-text")).toHaveCount(0);
   await page.screenshot({ path: join(out, `${name}.png`) });
 }
 

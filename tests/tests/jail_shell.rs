@@ -227,6 +227,20 @@ fn what_runs_in_the_background_holds_no_result_up_and_goes_on() {
 }
 
 #[test]
+fn a_session_keeps_nothing_open_of_the_call_that_began_it() {
+    let sessions = Sessions::new();
+    // As a lock, or the other end of somebody's pipe, that this caller happens to have open.
+    let (mut end, inherited) = std::io::pipe().unwrap();
+    rustix::io::fcntl_setfd(&inherited, rustix::io::FdFlags::empty()).unwrap();
+    let call = sessions.start(&["--session", "s", "--network", "none", "--", "true"]);
+    drop(inherited);
+    assert_eq!(Told::of(call).exit(0), "");
+    let closed = std::thread::spawn(move || std::io::Read::read(&mut end, &mut [0]).unwrap());
+    assert!(sessions.holder("s").is_some(), "the session goes on");
+    until(PATIENCE, "nobody has it open", || closed.is_finished().then_some(()));
+}
+
+#[test]
 fn two_sessions_share_their_folder_and_nothing_else() {
     let sessions = Sessions::new();
     sessions.says("a", "x=1; echo secret >/tmp/of-a; echo shared >of-both; sleep 1000 &", 0);

@@ -9,6 +9,7 @@ use std::process::{Command, Stdio};
 use std::thread;
 use std::time::{Duration, Instant};
 
+use close_fds::CloseFdsBuilder;
 use corral_core::{Code, Error, Result};
 use corral_daemon::Paths;
 use corral_sandbox::shell::Summary;
@@ -121,6 +122,8 @@ fn lost(name: &Name) -> Error {
 /// Starts a holder. None once the session stands, or another process has it; else the code that the holder ended with.
 fn begin(asking: &Asking) -> Result<Option<u8>, Failed> {
     let failed = |error: io::Error| Error::new(Code::Io, "the session's process cannot be started").because(error);
+    // It outlives this process, and what happens to be open in that.
+    CloseFdsBuilder::new().cloexecfrom(3);
     let mut command = Command::new("/proc/self/exe");
     command.arg("hold-shell").arg("--session").arg(asking.name.to_string());
     if let Some(workspace) = &asking.workspace {

@@ -65,7 +65,7 @@ export function App(props: { corral: Corral }) {
         <div class="stage">
           <div class="frame">
             <Navigation view={view()} onHelp={() => setHelp(true)} />
-            <main>
+            <main tabIndex={0}>
               <Banner />
               <Dynamic component={COMPONENTS[view()]} part={route().part} />
             </main>

@@ -66,7 +66,8 @@ export interface Finding {
 export interface Autostart {
   enabled: boolean;
   path: string;
-  command: string;
+  /** What is launched; none where that is not installed. */
+  command: string | null;
 }
 
 export interface LiveSession {

@@ -235,5 +235,13 @@ function tabToken(): string | null {
 
 /** What this page runs in. */
 export function platform(): Platform {
-  return "__TAURI_INTERNALS__" in window ? nativeWindow() : browser("", tabToken());
+  if ("__TAURI_INTERNALS__" in window) return nativeWindow();
+  const token = tabToken();
+  // A link with a new token that is opened in this tab changes the fragment only.
+  addEventListener("hashchange", () => {
+    if (takeToken(location.hash).token === null) return;
+    tabToken();
+    location.reload();
+  });
+  return browser("", token);
 }

@@ -70,6 +70,7 @@ export function createCatalogDraft(platform: Platform) {
 
   function edit(next: string) {
     setText(next);
+    setFailure(null);
     clearTimeout(timer);
     timer = setTimeout(check, PAUSE);
   }

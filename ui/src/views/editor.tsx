@@ -10,6 +10,18 @@ import type { CatalogDraft } from "../state/catalog-draft";
 import { useCorral } from "../state/corral";
 import type { Problem } from "../types";
 
+/** What is wrong, without the file and line that are shown beside it. */
+function saidOf(problem: Problem): string {
+  return problem.error.message.replace(/^\/.*?:\d+: /, "");
+}
+
+/** The same at the line itself, where the key can be seen. */
+function saidThere(problem: Problem): string {
+  const said = saidOf(problem);
+  const prefix = `${problem.key}: `;
+  return said.startsWith(prefix) ? said.slice(prefix.length) : said;
+}
+
 /** models.toml as text, with line numbers and its mistakes where they are. */
 export function CatalogEditor(props: { draft: CatalogDraft; actions: HTMLElement }) {
   const corral = useCorral();
@@ -41,7 +53,7 @@ export function CatalogEditor(props: { draft: CatalogDraft; actions: HTMLElement
       .slice(0, line)
       .reduce((sum, text) => sum + text.length + 1, 0);
     const at = before + (problem.column ?? 1) - 1;
-    const row = area.clientHeight / Math.max(1, lines().length);
+    const row = Number.parseFloat(getComputedStyle(area).lineHeight);
     area.focus({ preventScroll: true });
     area.setSelectionRange(at, problem.end_column ? before + problem.end_column - 1 : at);
     page.scrollTo({ top: Math.max(0, line * row - page.clientHeight / 3), left: 0 });
@@ -109,7 +121,7 @@ export function CatalogEditor(props: { draft: CatalogDraft; actions: HTMLElement
                     <button type="button" onClick={() => go(problem)}>
                       <span class="where">{problem.line ? `Line ${problem.line}` : "File"}</span>
                       <span class="grow">
-                        {problem.error.message}
+                        {saidOf(problem)}
                         <Show when={problem.error.hint}>
                           <span class="hint"> {problem.error.hint}</span>
                         </Show>
@@ -168,7 +180,7 @@ function Mark(props: { problem: Problem; text: string }) {
     <>
       <span class="under" style={{ top: top(), left: `${from()}ch`, width: `${to() - from()}ch` }} />
       <span class="said" style={{ top: top(), left: `${Math.max(props.text.length, to()) + 3}ch` }}>
-        {props.problem.error.message}
+        {saidThere(props.problem)}
       </span>
     </>
   );

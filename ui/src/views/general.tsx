@@ -149,7 +149,15 @@ export function General(props: { form: Form; actions: HTMLElement }) {
               {(autostart) => (
                 <SwitchField
                   label="Launch at login"
-                  hint={<>Starts hidden, with an entry at {autostart().path}</>}
+                  hint={
+                    <Show
+                      when={autostart().command}
+                      fallback="There is no Corral for the desktop here that could be launched"
+                    >
+                      Starts hidden, with an entry at {autostart().path}
+                    </Show>
+                  }
+                  disabled={!autostart().command && !autostart().enabled}
                   value={form.value("autostart")!}
                   changed={form.isChanged("autostart")}
                   onSet={(value) => form.set("autostart", value)}

@@ -179,7 +179,16 @@ export function ModelsView() {
                 }}
                 onKeyDown={onKey}
               >
-                <Show when={found().length} fallback={<p class="none">No model matches “{query()}”.</p>}>
+                <Show
+                  when={found().length}
+                  fallback={
+                    <div role="row">
+                      <p role="cell" class="none">
+                        No model matches “{query()}”.
+                      </p>
+                    </div>
+                  }
+                >
                   <div class="sizer" role="presentation" style={{ height: `${rows.total()}px` }}>
                     <For each={shown()}>{(model) => <Row model={model} index={found().indexOf(model)} />}</For>
                   </div>

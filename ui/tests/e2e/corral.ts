@@ -149,8 +149,9 @@ ${tables.join("\n")}`;
   /** Corral itself where it serves the dashboard; else a stand-in in front of it that does. */
   async origin(): Promise<string> {
     if (this.front) return this.front.origin;
-    const answer = await fetch(`${this.management}/ui/`);
-    if (answer.ok) return this.management;
+    // A program that was built without the dashboard's files has a page that says so.
+    const page = await (await fetch(`${this.management}/ui/`)).text();
+    if (page.includes('id="app"') && !process.env.CORRAL_TEST_DIST) return this.management;
     this.front = await serveFront(() => this.management);
     return this.front.origin;
   }

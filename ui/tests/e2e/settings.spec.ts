@@ -33,8 +33,8 @@ test("models.toml: a mistake shows at its line, and saving puts it in force", as
   const broken = text.replace("ctx = 4096", 'ctx = "many"');
   await area.fill(broken);
   const line = broken.split("\n").findIndex((one) => one.startsWith("ctx")) + 1;
-  await expect(page.locator(".gutter .marked")).toHaveText(`${line}`);
-  await expect(page.locator(".marks .said").first()).toContainText("ctx");
+  await expect(page.locator(".gutter .marked").first()).toHaveText(`${line}`);
+  await expect(page.locator(".marks .said").first()).toContainText("expected a whole number");
   await page
     .getByRole("button", { name: `Line ${line}` })
     .first()

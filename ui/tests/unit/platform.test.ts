@@ -11,8 +11,11 @@ afterEach(() => {
 /** A page at an address, with what a tab keeps. */
 function page(hash: string, kept: Record<string, string> = {}) {
   const replaced: string[] = [];
+  const place = { hash, pathname: "/ui/", search: "", reload: vi.fn() };
+  const listeners: (() => void)[] = [];
   vi.stubGlobal("window", {});
-  vi.stubGlobal("location", { hash, pathname: "/ui/", search: "" });
+  vi.stubGlobal("location", place);
+  vi.stubGlobal("addEventListener", (_: string, listener: () => void) => listeners.push(listener));
   vi.stubGlobal("history", { replaceState: (_: unknown, __: string, to: string) => replaced.push(to) });
   vi.stubGlobal("sessionStorage", {
     getItem: (name: string) => kept[name] ?? null,
@@ -20,7 +23,7 @@ function page(hash: string, kept: Record<string, string> = {}) {
       kept[name] = value;
     },
   });
-  return { kept, replaced };
+  return { kept, replaced, place, moved: () => listeners.forEach((listener) => void listener()) };
 }
 
 /** Answers by fetch, and what was asked. */
@@ -50,6 +53,19 @@ test("the token leaves the address at once and stays in the tab", async () => {
   expect(kept).toEqual({ "corral-token": "secret" });
   expect(asked[0].init.headers).toEqual({ Authorization: "Bearer secret" });
   expect(asked[0].url).toBe("/models");
+});
+
+test("a link with another token, opened in the same tab, takes effect and leaves the address, too", () => {
+  const { kept, replaced, place, moved } = page("#models", { "corral-token": "old" });
+  platform();
+  place.hash = "#logs";
+  moved();
+  expect(place.reload).not.toHaveBeenCalled();
+  place.hash = "#token=new&logs";
+  moved();
+  expect(kept).toEqual({ "corral-token": "new" });
+  expect(replaced).toEqual(["/ui/#logs"]);
+  expect(place.reload).toHaveBeenCalledOnce();
 });
 
 test("a page that is loaded again takes the token that the tab has kept", async () => {

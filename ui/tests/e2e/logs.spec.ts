@@ -27,18 +27,24 @@ test("the lines of the real server: followed, filtered, paused, copied", async (
   await expect(log).toContainText("No line matches the filter");
 });
 
-test("100,000 lines without a stutter", async ({ page, open }) => {
-  // A fake at the port: a real server would take long to say so much.
-  const start = Date.parse("2026-11-21T12:00:00Z");
-  const lines = Array.from({ length: 100_000 }, (_, number) =>
+const START = Date.parse("2026-11-21T12:00:00Z");
+
+/** 100,000 lines as Corral sends them, from line `first` on. */
+function lines(first: number): string {
+  const records = Array.from({ length: 100_000 }, (_, index) =>
     JSON.stringify({
-      ts: new Date(start + number).toISOString(),
-      level: number % 50 ? "info" : "warn",
+      ts: new Date(START + first + index).toISOString(),
+      level: index % 50 ? "info" : "warn",
       model: "tiny",
-      msg: `line ${number} of a log that is long`,
+      msg: `line ${first + index} of a log that is long`,
     }),
   );
-  await page.route("**/logs?*", (route) => route.fulfill({ body: `${lines.join("\n")}\n` }));
+  return `${records.join("\n")}\n`;
+}
+
+test("100,000 lines without a stutter", async ({ page, open }) => {
+  // A fake at the port: a real server would take long to say so much.
+  await page.route("**/logs?*", (route) => route.fulfill({ body: lines(0) }));
   await open("logs");
   await expect(page.locator(".note")).toContainText("100,000 lines");
   const log = page.getByRole("log");
@@ -61,4 +67,27 @@ test("100,000 lines without a stutter", async ({ page, open }) => {
   expect(longest).toBeLessThan(250);
   await page.getByRole("searchbox", { name: "Filter lines" }).fill("line 77777 ");
   await expect(log.locator(".line")).toHaveCount(1);
+});
+
+test("however many lines come, the memory they take has an end", async ({ page, open }) => {
+  // A fake at the port: each time the stream is opened again it has the next 100,000 lines.
+  let sent = 0;
+  let allowed = 2;
+  await page.route("**/logs?*", (route) => {
+    if (sent === allowed) return route.fulfill({ body: "" });
+    sent += 1;
+    return route.fulfill({ body: lines((sent - 1) * 100_000) });
+  });
+  const session = await page.context().newCDPSession(page);
+  const heap = async () => {
+    await session.send("HeapProfiler.collectGarbage");
+    return (await session.send("Runtime.getHeapUsage")).usedSize;
+  };
+  await open("logs");
+  const last = page.getByRole("log").locator(".line").last();
+  await expect(last).toContainText("line 199999 ", { timeout: 30_000 });
+  const before = await heap();
+  allowed = 4;
+  await expect(last).toContainText("line 399999 ", { timeout: 30_000 });
+  expect((await heap()) / before).toBeLessThan(1.1);
 });

@@ -33,6 +33,8 @@ export const test = base.extend<Each, Shared>({
     page.on("pageerror", (error) => errors.push(String(error)));
     page.on("console", (line) => /Content.Security.Policy/i.test(line.text()) && errors.push(line.text()));
     await use(async (view = "models") => {
+      // From another page, so that the address with its token is loaded and not only moved to.
+      await page.goto("about:blank");
       await page.goto(await corral.url(view));
       await page.getByRole("navigation", { name: "Views" }).waitFor();
     });

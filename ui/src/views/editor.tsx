@@ -30,8 +30,12 @@ export function CatalogEditor(props: { draft: CatalogDraft; actions: HTMLElement
   let page!: HTMLDivElement;
   void draft.load();
 
+  const saved = () => {
+    corral.catalogSaved();
+    corral.toast("info", "models.toml is saved");
+  };
   const save = async () => {
-    if (draft.dirty() && (await draft.save())) corral.toast("info", "models.toml is saved and in force");
+    if (draft.dirty() && (await draft.save())) saved();
   };
   const onKey = (event: KeyboardEvent) => {
     if (event.key !== "s" || !(event.ctrlKey || event.metaKey)) return;
@@ -135,7 +139,7 @@ export function CatalogEditor(props: { draft: CatalogDraft; actions: HTMLElement
           </div>
         </div>
       </Show>
-      <Show when={draft.conflict()}>{(disk) => <Conflict draft={draft} disk={disk().text} />}</Show>
+      <Show when={draft.conflict()}>{(disk) => <Conflict draft={draft} disk={disk().text} onSaved={saved} />}</Show>
     </>
   );
 }
@@ -187,11 +191,10 @@ function Mark(props: { problem: Problem; text: string }) {
 }
 
 /** models.toml has changed on disk since it was read: both texts, and which to keep. */
-function Conflict(props: { draft: CatalogDraft; disk: string }) {
-  const corral = useCorral();
+function Conflict(props: { draft: CatalogDraft; disk: string; onSaved: () => void }) {
   const changed = createMemo(() => changedLines(props.draft.text(), props.disk));
   const settle = async (mine: boolean) => {
-    if ((await props.draft.settle(mine)) && mine) corral.toast("info", "models.toml is saved and in force");
+    if ((await props.draft.settle(mine)) && mine) props.onSaved();
   };
   return (
     <Dialog

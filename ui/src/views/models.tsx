@@ -1,4 +1,4 @@
-import { createEffect, createMemo, createSignal, For, on, Show } from "solid-js";
+import { createEffect, createMemo, createSignal, For, on, onCleanup, Show } from "solid-js";
 import { bytes, context, count, plural } from "../lib/format";
 import { type Action, actionFor, findModels, stateOf } from "../lib/models";
 import { phaseName } from "../lib/operation";
@@ -43,6 +43,16 @@ export function ModelsView() {
     ),
   );
   let list: HTMLDivElement | undefined;
+
+  // Events do not tell of every change of the catalog: it is read again when somebody comes to look, and now and then.
+  void corral.loadModels();
+  const look = () => document.visibilityState === "visible" && void corral.loadModels();
+  const timer = setInterval(look, 10_000);
+  addEventListener("focus", look);
+  onCleanup(() => {
+    clearInterval(timer);
+    removeEventListener("focus", look);
+  });
 
   createEffect(on(query, () => rows.scrollTo(0), { defer: true }));
 

@@ -1,7 +1,5 @@
 import { expect, test } from "./dashboard";
 
-test.describe.configure({ mode: "serial" });
-
 test("a session shows what it used, and is ended", async ({ page, open, corral }) => {
   const { session, token } = await corral.api("POST", "/sessions", { label: "my editor" });
   await corral.load("tiny");

@@ -1,7 +1,5 @@
 import { expect, test } from "./dashboard";
 
-test.describe.configure({ mode: "serial" });
-
 test("the lines of the real server: followed, filtered, paused, copied", async ({ page, open, corral }) => {
   await corral.load("tiny");
   await open("logs");

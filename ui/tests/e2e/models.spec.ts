@@ -2,8 +2,6 @@ import { TWO } from "./corral";
 import { expect, test } from "./dashboard";
 
 test.use({ home: { models: [...TWO, { id: "gone", name: "Gone", file: "gone-Q8_0.gguf", there: false }] } });
-test.describe.configure({ mode: "serial" });
-
 const row = (id: string) => `[data-model="${id}"]`;
 
 test("the list has what is known of each model", async ({ page, open }) => {

@@ -2,8 +2,6 @@ import { readFileSync, writeFileSync } from "node:fs";
 import { eventually } from "./corral";
 import { expect, test } from "./dashboard";
 
-test.describe.configure({ mode: "serial" });
-
 test("settings are written to where they belong, and comments stay", async ({ page, open, corral }) => {
   await open("settings");
   await page.getByLabel("When Corral ends").selectOption("Leave the model running");

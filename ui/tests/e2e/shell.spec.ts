@@ -1,8 +1,6 @@
 import { VIEWS } from "../../src/lib/route";
 import { expect, test, violations } from "./dashboard";
 
-test.describe.configure({ mode: "serial" });
-
 for (const colorScheme of ["light", "dark"] as const) {
   test.describe(colorScheme, () => {
     test.use({ colorScheme });

@@ -7,7 +7,7 @@ test("a real request shows by day, model and session, and goes out as CSV", asyn
   await corral.ask("tiny", "hello", token);
   await open("usage");
   await page.getByRole("button", { name: "Read again" }).click();
-  const table = page.getByRole("table");
+  const table = page.locator("table.listing");
   await expect(async () => {
     await page.getByRole("button", { name: "Read again" }).click();
     await expect(table.locator("tbody tr")).toHaveCount(1, { timeout: 1000 });

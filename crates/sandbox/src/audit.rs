@@ -18,14 +18,15 @@ pub use self::record::Record;
 pub use self::report::{Change, Finding, Outcome, Report};
 use crate::beneath::{self, Identity, joined};
 use crate::protected::Notice;
-use crate::protected::names::is_of_tools;
+use crate::protected::leads;
+use crate::protected::names::{self, is_of_tools};
 use crate::protected::state::{Item, Matter, path_in};
 use crate::protected::survey::{Bounds, Kept, Root, Survey};
 use crate::shown::{shown, shown_text};
 use crate::workspace::Workspace;
 
-/// More than so many are not moved one by one.
-const MOST: usize = 5_000;
+/// Links that are named in a report.
+const LINKS: usize = 5;
 
 /// What was in a workspace, and in its repository outside, before the start.
 #[derive(Debug)]
@@ -70,7 +71,11 @@ impl Snapshot {
     pub fn audit(&self, workspace: &Workspace, quarantine: &Path, now: Timestamp) -> Result<Report> {
         let now_there = self.parts.iter().map(|part| {
             let root = Root { folder: part.folder.as_fd(), path: &part.path, workspace: workspace.path() };
-            Survey::of(root, Bounds::END, Some(&part.survey), |_| part.kept.clone()).0
+            Survey::of(root, Bounds::END, Some(&part.survey), |now| {
+                let leads = leads::leads(root, now, Some(&part.survey), workspace.home());
+                [part.kept.clone(), leads::beneath_root(root, &leads)].concat()
+            })
+            .0
         });
         let now_there: Vec<_> = now_there.collect();
         if now_there.iter().any(|survey| survey.closed.contains(Path::new(""))) {
@@ -87,21 +92,17 @@ impl Snapshot {
         let mut quarantine = Quarantine::new(quarantine, now);
         for (number, (part, now)) in self.parts.iter().zip(&now_there).enumerate() {
             let mut suspects = self.suspects(part, now, &repositories);
-            suspects.sort_by_key(|suspect| suspect.path.components().count());
-            if suspects.len() > MOST {
-                let text = format!(
-                    "has {} more files of which each could run later; look at it yourself",
-                    suspects.len() - MOST
-                );
-                report.notices.push(Notice::new(&part.path, text));
-                suspects.truncate(MOST);
-            }
+            // What is most likely obeyed goes first, whatever else there is.
+            suspects.sort_by_cached_key(|suspect| {
+                (!is_exact(&suspect.path), suspect.path.components().count(), suspect.path.clone())
+            });
             let name = if number == 0 { "workspace" } else { "repository" };
             for Suspect { path, change, why } in suspects {
                 let outcome = quarantine.take(part.folder.as_fd(), &part.path, &path, name);
                 report.findings.push(Finding { path: joined(&part.path, &path), change, why, outcome });
             }
             report.notices.extend(unseen(part, now));
+            report.notices.extend(leading_out(part, now));
         }
         report.folder = quarantine.finish(&report.findings);
         Ok(report)
@@ -127,12 +128,14 @@ impl Snapshot {
         for (path, item) in &now.items {
             let before = part.survey.items.get(path);
             let is_same = match before {
-                Some(before) => !item.differs_from(before),
+                // What a configuration names may lead elsewhere now.
+                Some(before) => !item.differs_from(before) && !item.means_more(before),
                 // What was never looked at counts only if the kernel says that it was touched since.
                 None => part.is_copy(path, item) || (part.survey.did_not_see(path) && !self.is_later(item)),
             };
-            if is_same || whole.iter().any(|upper| path.starts_with(upper)) || part.was_out_of_reach(path, item, before)
-            {
+            let was_out_of_reach =
+                part.was_out_of_reach(path, item, before) && !before.is_some_and(|before| item.means_more(before));
+            if is_same || was_out_of_reach || whole.iter().any(|upper| path.starts_with(upper)) {
                 continue;
             }
             if let Some(why) = why(part, path, item, before, repositories) {
@@ -232,6 +235,28 @@ fn leads_to_known(from: Option<&Path>, target: &Path, repositories: &BTreeSet<Pa
     };
     let real = beneath::read_link(CWD, Path::new(&format!("/proc/self/fd/{}", folder.as_raw_fd())));
     real.is_ok_and(|real| real == target) && repositories.contains(&target)
+}
+
+/// Whether it is Git's or stands at the top by a name that is known.
+fn is_exact(path: &Path) -> bool {
+    path.starts_with(".git") || names::exact().any(|(exact, _)| path.starts_with(exact))
+}
+
+/// New links that lead elsewhere; nothing obeys them, but who writes to one writes there.
+fn leading_out(part: &Part, now: &Survey) -> Option<Notice> {
+    let is_new = |path: &Path, target: &Path| {
+        part.survey.out.get(path).is_none_or(|before| before != target) && !part.survey.did_not_see(path)
+    };
+    let new: Vec<_> = now.out.iter().filter(|(path, target)| is_new(path, target)).collect();
+    if new.is_empty() {
+        return None;
+    }
+    let named = new.iter().take(LINKS).map(|(path, target)| format!("{} to {}", shown(path), shown(target)));
+    let named = named.collect::<Vec<_>>().join(", ");
+    let more = if new.len() > LINKS { format!(", and {} more", new.len() - LINKS) } else { String::new() };
+    let text =
+        format!("has new links that lead out of it: {named}{more}. They were left; what is written to them goes there");
+    Some(Notice::new(&part.path, text))
 }
 
 /// What could not be looked at.

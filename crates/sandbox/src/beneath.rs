@@ -2,11 +2,13 @@
 
 use std::ffi::OsStr;
 use std::mem::MaybeUninit;
-use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Component, Path, PathBuf};
 
-use rustix::fs::{AtFlags, FileType, Mode, OFlags, RawDir, ResolveFlags, Stat, fstat, openat2, readlinkat, statat};
+use rustix::fs::{
+    AtFlags, CWD, FileType, Mode, OFlags, RawDir, ResolveFlags, Stat, chmodat, fstat, openat2, readlinkat, statat,
+};
 use rustix::io::{self, Errno};
 
 /// What tells a file from all others while it exists.
@@ -159,14 +161,63 @@ pub(crate) fn joined(base: &Path, path: &Path) -> PathBuf {
     all
 }
 
+/// Does something with a file or folder of ours that we have no rights to at the moment, and leaves it as it was.
+pub(crate) fn with_rights<T>(file: &OwnedFd, act: impl FnOnce() -> io::Result<T>) -> io::Result<T> {
+    let mode = Mode::from_raw_mode(fstat(file)?.st_mode);
+    let by_number = format!("/proc/self/fd/{}", file.as_raw_fd());
+    chmodat(CWD, &by_number, mode | Mode::RWXU, AtFlags::empty())?;
+    let result = act();
+    chmodat(CWD, &by_number, mode, AtFlags::empty())?;
+    result
+}
+
+/// Links that the kernel follows in one path.
+const LINKS: usize = 40;
+
+/// Where a path ends, and the links on the way there.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) struct Resolved {
+    /// Without links, as far as it exists; the rest as it is written.
+    pub(crate) target: PathBuf,
+    /// By their paths without links, in their order.
+    pub(crate) links: Vec<PathBuf>,
+}
+
+/// Follows an absolute path as the kernel does, and goes on where nothing is there. None: it goes round in a circle.
+pub(crate) fn resolved(path: &Path) -> Option<Resolved> {
+    let reversed = |path: &Path| {
+        let mut steps: Vec<_> = path.components().map(|step| step.as_os_str().to_owned()).collect();
+        steps.reverse();
+        steps
+    };
+    let (mut steps, mut at, mut links) = (reversed(path), PathBuf::from("/"), Vec::new());
+    while let Some(step) = steps.pop() {
+        match step.as_bytes() {
+            b"/" => at = PathBuf::from("/"),
+            b"." => {}
+            b".." => _ = at.pop(),
+            _ => {
+                at.push(&step);
+                if let Ok(target) = read_link(CWD, &at) {
+                    if links.len() == LINKS {
+                        return None;
+                    }
+                    links.push(at.clone());
+                    at.pop();
+                    steps.extend(reversed(&target));
+                }
+            }
+        }
+    }
+    Some(Resolved { target: at, links })
+}
+
 #[cfg(test)]
 mod tests {
     use std::os::unix::fs::symlink;
 
-    use proptest::prelude::*;
-    use rustix::fs::CWD;
-
     use super::*;
+    use proptest::prelude::*;
 
     fn folder(path: &Path) -> OwnedFd {
         rustix::fs::openat(CWD, path, OFlags::PATH | OFlags::DIRECTORY, Mode::empty()).unwrap()
@@ -212,6 +263,21 @@ mod tests {
         let root = folder(home.path());
         let there = open(&root, &path, OFlags::PATH | OFlags::DIRECTORY).unwrap();
         assert_eq!(identity(&there).unwrap(), identity(&here).unwrap());
+    }
+
+    #[test]
+    fn a_path_is_followed_with_all_links_on_the_way() {
+        let home = tempfile::tempdir().unwrap();
+        let home = home.path().canonicalize().unwrap();
+        std::fs::create_dir_all(home.join("a/b")).unwrap();
+        symlink("a/b", home.join("to-b")).unwrap();
+        symlink(home.join("to-b/../c"), home.join("a/to-c")).unwrap();
+        symlink("round", home.join("round")).unwrap();
+        let of = |path: &str| resolved(&home.join(path));
+        let links = ["a/to-c", "to-b"].map(|link| home.join(link)).to_vec();
+        assert_eq!(of("a/./to-c/d"), Some(Resolved { target: home.join("a/c/d"), links }));
+        assert_eq!(of("a/b/../x"), Some(Resolved { target: home.join("a/x"), links: Vec::new() }));
+        assert_eq!(of("round/x"), None);
     }
 
     proptest! {

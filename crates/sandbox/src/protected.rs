@@ -4,10 +4,12 @@
 
 mod git_config;
 mod git_dir;
+pub(crate) mod leads;
 pub(crate) mod names;
 mod select;
 pub(crate) mod state;
 pub(crate) mod survey;
+mod walk;
 
 use std::fmt;
 use std::os::fd::{AsFd, OwnedFd};
@@ -16,8 +18,9 @@ use std::path::{Path, PathBuf};
 use corral_core::{Code, Error, Result};
 use jiff::Timestamp;
 
-use self::survey::{Bounds, Root, Survey};
+use self::survey::{Bounds, Kept, Root, Survey};
 use crate::audit::{Part, Snapshot};
+use crate::beneath::joined;
 use crate::shown::shown;
 use crate::workspace::Workspace;
 
@@ -109,39 +112,61 @@ impl Protection {
             notices.push(notice);
             None
         });
-        let inside = Root { folder: workspace.folder(), path: workspace.path(), workspace: workspace.path() };
-        let (pins, protected, part) = part(inside, workspace, &mut notices)?;
-        let mut parts = vec![part];
+        let mut parts = Vec::new();
+        // First what is outside: it may name what is in the workspace.
+        let mut leads = Vec::new();
         let git_dir = match outside {
             Some((path, folder)) => {
                 let root = Root { folder: folder.as_fd(), path: &path, workspace: workspace.path() };
-                let (pins, protected, part) = self::part(root, workspace, &mut notices)?;
+                let (pins, protected, part) = part(root, workspace, &[], &mut notices)?;
+                leads = self::leads::leads(root, &part.survey, None, workspace.home());
                 parts.push(part);
                 Some(GitDir { path, folder, pins, protected })
             }
             None => None,
         };
+        let inside = Root { folder: workspace.folder(), path: workspace.path(), workspace: workspace.path() };
+        let (pins, protected, part) = part(inside, workspace, &leads, &mut notices)?;
+        parts.insert(0, part);
         Ok(Self { pins, protected, git_dir, notices, snapshot: Snapshot::new(parts, now) })
     }
 }
 
-fn part(root: Root<'_>, workspace: &Workspace, notices: &mut Vec<Notice>) -> Result<(Vec<Pin>, Vec<Protected>, Part)> {
+/// What is to be done about one root; `others` lead there from elsewhere, by absolute paths.
+fn part(
+    root: Root<'_>,
+    workspace: &Workspace,
+    others: &[Kept],
+    notices: &mut Vec<Notice>,
+) -> Result<(Vec<Pin>, Vec<Protected>, Part)> {
     let unreadable = |error: std::io::Error| {
         Error::new(Code::WorkspaceInvalid, format!("{} cannot be read", shown(root.path)))
             .hint("`ls -la` in it shows what is wrong")
             .because(error)
     };
     let folder = root.folder.try_clone_to_owned().map_err(unreadable)?;
-    let (survey, kept) = Survey::of(root, Bounds::START, None, |survey| select::kept(root, survey, workspace));
+    let (survey, kept) = Survey::of(root, Bounds::START, None, |survey| {
+        let all = [leads::leads(root, survey, None, workspace.home()), others.to_vec()].concat();
+        leads::beneath_root(root, &all)
+    });
     if survey.closed.contains(Path::new("")) {
         return Err(unreadable(std::io::ErrorKind::PermissionDenied.into()));
+    }
+    let own = leads::own_git_dir(root, &survey).into_iter().flat_map(|own| [own.join("hooks"), own]);
+    if let Some(unseen) = own.chain([PathBuf::new()]).find(|path| survey.beyond.contains(path)) {
+        let message = format!("{} has too many files", shown(&joined(root.path, &unseen)));
+        return Err(Error::new(
+            Code::WorkspaceInvalid,
+            format!("{message} to look for what runs by itself among them"),
+        )
+        .hint("move some of them into a folder of their own"));
     }
     if !survey.beyond.is_empty() {
         let text =
             format!("is large: {} folders in it were not looked through for what runs by itself", survey.beyond.len());
         notices.push(Notice::new(root.path, text));
     }
-    let chosen = select::chosen(root, &survey, &kept, notices);
+    let chosen = select::chosen(root, &survey, &kept, notices)?;
     let part = Part { folder, path: root.path.to_owned(), survey, kept, bound: chosen.bound };
     Ok((chosen.pins, chosen.protected, part))
 }

@@ -94,6 +94,98 @@ fn submodules_and_what_a_configuration_names_are_protected() {
     assert_eq!(pins(&protection.pins), [".git", ".git/modules", ".git/modules/libs", ".git/modules/libs/lib", "tools"]);
 }
 
+#[test]
+fn what_obeyed_things_lead_to_is_protected_by_each_way() {
+    let bed = Bed::new();
+    bed.git(&["init", "-q"]);
+    for file in ["scripts/hook", "gitconf", "dev/h", "common", "tools/fs.sh", "tools/clean", "tools/x y"] {
+        bed.write(file, "");
+    }
+    fs::rename(bed.path(".git/config"), bed.path("gitconf")).unwrap();
+    for (target, link) in [
+        ("../gitconf", ".git/config"),
+        ("../../way", ".git/hooks/pre-commit"),
+        ("scripts/hook", "way"),
+        ("../dev/h", ".husky/pre-commit"),
+        ("../../common", "pk/a/.envrc"),
+        ("..", ".vscode/up"),
+    ] {
+        fs::create_dir_all(bed.path(link).parent().unwrap()).unwrap();
+        symlink(target, bed.path(link)).unwrap();
+    }
+    for (key, value) in [
+        ("core.fsmonitor", "tools/fs.sh"),
+        ("filter.x.clean", "sh -c '$(git rev-parse --show-toplevel)/tools/clean %f'"),
+        ("diff.x.textconv", "tools/x y"),
+        ("alias.x", "!cd src && ls"),
+        ("commit.template", "template"),
+    ] {
+        git(bed.workspace.path(), &["config", "-f", "gitconf", key, value]);
+    }
+    bed.write("src/x", "");
+    bed.write("template", "");
+    let expected = [
+        ".git/hooks",
+        ".husky",
+        ".vscode",
+        "common",
+        "dev/h",
+        "gitconf",
+        "scripts/hook",
+        "tools/clean",
+        "tools/fs.sh",
+        "tools/x y",
+    ];
+    assert_eq!(names(&bed.protection().protected), expected);
+}
+
+#[test]
+fn the_own_repository_and_the_names_at_the_top_come_first() {
+    let bed = Bed::new();
+    bed.git(&["init", "-q"]);
+    bed.write("tools/fs", "");
+    bed.git(&["config", "core.fsmonitor", "tools/fs"]);
+    bed.write("zed/tasks", "");
+    symlink("zed", bed.path(".zed")).unwrap();
+    bed.write(".vscode/x", "");
+    for number in 0..100 {
+        let name = format!("!r{number:03}");
+        fs::create_dir(bed.path(&name)).unwrap();
+        for made in ["config", "HEAD", "objects/x", "refs/x", "hooks/x"] {
+            bed.write(format!("{name}/{made}"), "");
+            bed.write(format!(".git/modules/{name}/{made}"), "");
+        }
+    }
+    let protection = bed.protection();
+    let protected = names(&protection.protected);
+    for name in [".git/config", ".git/hooks", ".vscode", "tools/fs", "zed"] {
+        assert!(protected.iter().any(|known| known == name), "{name}: {protected:?}");
+    }
+    assert!(protection.notices[0].to_string().contains("are not protected"), "{:?}", protection.notices);
+}
+
+#[test]
+fn without_protection_for_its_own_repository_nothing_starts() {
+    let bed = Bed::new();
+    bed.git(&["init", "-q"]);
+    for number in 0..450 {
+        bed.write(format!("t/{number}"), "");
+        bed.git(&["config", &format!("alias.a{number}"), &format!("!t/{number}")]);
+    }
+    let error = Protection::of(&bed.workspace, Timestamp::now()).unwrap_err();
+    assert_eq!(error.code(), Code::WorkspaceInvalid, "{error}");
+}
+
+#[test]
+fn the_repository_of_a_worktree_names_programs_in_the_workspace() {
+    let bed = worktree();
+    bed.write("tools/fs", "");
+    bed.write("hooks/pre-commit", "");
+    bed.git(&["config", "core.fsmonitor", "tools/fs"]);
+    bed.git(&["config", "core.hooksPath", "hooks"]);
+    assert_eq!(names(&bed.protection().protected), [".git", "hooks", "tools/fs"]);
+}
+
 /// A main repository at `home/main` whose linked worktree is the workspace.
 fn worktree() -> Bed {
     Bed::made(|home| {

@@ -8,8 +8,7 @@ use std::path::Path;
 use rustix::fs::{AtFlags, FileType, Mode, OFlags, fchmod, mkdirat, openat, statat, symlinkat, unlinkat};
 use rustix::io::{Errno, Result, read, write};
 
-use crate::beneath;
-use crate::protected::survey::with_rights;
+use crate::beneath::{self, with_rights};
 
 /// Folders within folders.
 const DEPTH: usize = 64;

@@ -15,8 +15,7 @@ use serde::Serialize;
 
 use super::copy::{Left, copy, remove};
 use super::report::{Finding, Outcome};
-use crate::beneath::{self, joined};
-use crate::protected::survey::with_rights;
+use crate::beneath::{self, joined, with_rights};
 use crate::shown::shown;
 
 /// What a name gets at its end when it has to stay in the workspace.

@@ -6,6 +6,9 @@ use std::path::PathBuf;
 use crate::protected::Notice;
 use crate::shown::{quoted, shown};
 
+/// Findings that are told one by one.
+const MOST: usize = 40;
+
 /// What an audit found and did.
 #[derive(Debug, Default)]
 pub struct Report {
@@ -104,9 +107,26 @@ impl Report {
                     .to_owned(),
             );
         }
-        for finding in &self.findings {
+        // What is still there is the most urgent.
+        let mut findings: Vec<_> = self.findings.iter().collect();
+        findings.sort_by_key(|finding| match finding.outcome {
+            Outcome::Left { .. } => 0,
+            Outcome::Renamed { .. } => 1,
+            Outcome::Moved { .. } => 2,
+        });
+        for finding in findings.iter().take(MOST) {
             all.push(finding.to_string());
             all.extend(finding.command_to_restore().map(|command| format!("To bring it back: {command}")));
+        }
+        if findings.len() > MOST {
+            let left = findings.iter().skip(MOST).filter(|finding| matches!(finding.outcome, Outcome::Left { .. }));
+            let left = match left.count() {
+                0 => String::new(),
+                left => format!(", of which {left} ARE STILL THERE"),
+            };
+            let list =
+                self.folder.as_ref().map(|folder| format!("; {} lists all", shown(&folder.join("manifest.json"))));
+            all.push(format!("And {} more{left}{}.", findings.len() - MOST, list.unwrap_or_default()));
         }
         all.extend(self.notices.iter().map(ToString::to_string));
         all

@@ -6,7 +6,7 @@ use std::ffi::OsStr;
 use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 
-use crate::beneath::joined;
+use crate::beneath::resolved;
 
 /// One line of a configuration.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -82,6 +82,9 @@ impl Reader<'_> {
                 _ => return Err(Malformed),
             }
         };
+        if name.is_empty() {
+            return Err(Malformed);
+        }
         // `[a.b]` is an old way to write `[a "b"]`.
         let dot = name.iter().position(|&b| b == b'.');
         let (section, old) = match dot {
@@ -203,8 +206,8 @@ impl Entry {
     pub(crate) fn is_harmless(&self, place: Whereabouts<'_>) -> bool {
         let value = self.value.as_deref().unwrap_or(b"true");
         if self.is("core", false, "worktree") {
-            let tree = joined(place.git_dir, Path::new(OsStr::from_bytes(value)));
-            return tree.starts_with(place.workspace);
+            let tree = resolved(&place.git_dir.join(OsStr::from_bytes(value)));
+            return tree.is_some_and(|tree| tree.target.starts_with(place.workspace));
         }
         if self.is("core", false, "fsmonitor") {
             return value.eq_ignore_ascii_case(b"true") || value.eq_ignore_ascii_case(b"false");
@@ -212,8 +215,10 @@ impl Entry {
         if self.is("submodule", true, "update") {
             return [&b"checkout"[..], b"rebase", b"merge", b"none"].contains(&value);
         }
-        if matches!(self.key.as_slice(), b"url" | b"pushurl") && self.subsection.is_some() {
-            let is_of_these = matches!(self.section.as_slice(), b"remote" | b"submodule");
+        let is_of_branch = self.section == b"branch" && matches!(self.key.as_slice(), b"remote" | b"pushremote");
+        if (matches!(self.key.as_slice(), b"url" | b"pushurl") || is_of_branch) && self.subsection.is_some() {
+            // A branch's remote is a name or an address.
+            let is_of_these = matches!(self.section.as_slice(), b"branch" | b"remote" | b"submodule");
             // `name::…` starts a program for the transport, and what begins with `-` may pass for an option.
             return is_of_these && !value.windows(2).any(|two| two == b"::") && !value.starts_with(b"-");
         }
@@ -245,7 +250,7 @@ type Known = (&'static str, Option<bool>, &'static str);
 const HARMLESS: &[Known] = &[
     ("advice", None, ""),
     ("branch", Some(false), "autosetupmerge autosetuprebase sort"),
-    ("branch", Some(true), "remote merge rebase pushremote description vscode-merge-base gh-merge-base"),
+    ("branch", Some(true), "merge rebase description vscode-merge-base gh-merge-base"),
     ("color", None, ""),
     ("column", None, ""),
     (

@@ -1,7 +1,11 @@
 //! Names of what other programs run or obey by themselves, outside of any jail, later.
 //!
 //! Not here: what is run when someone asks for it and is every project's daily work, as `package.json`, `Makefile`,
-//! build scripts, tests and CI workflows. Whoever runs those runs what the agent wrote.
+//! `gradle.properties`, `pnpm-workspace.yaml`, build scripts, tests and CI workflows. Whoever runs those runs what the
+//! agent wrote. `rust-toolchain.toml` and `.tool-versions` are daily work too, but here: they say what is run by
+//! whoever asks a compiler for no more than its version, as editors do.
+//!
+//! Nor is here what only steers an agent by its words: `CLAUDE.md`, `AGENTS.md`, `.claude/rules`.
 
 use std::collections::HashMap;
 use std::ffi::OsStr;
@@ -33,7 +37,7 @@ pub(crate) struct Rule {
 pub(crate) const RULES: &[Rule] = &[
     Rule {
         within: &[],
-        names: ".vscode .idea .run .fleet .zed .vs .cursor .windsurf",
+        names: ".vscode .idea .run .fleet .zed .vs .cursor .windsurf .helix .vim .bsp .sourcekit-lsp",
         is: Is::Folder,
         why: "obeyed by an editor when it opens the folder: tasks, programs to start, paths of tools",
     },
@@ -42,6 +46,12 @@ pub(crate) const RULES: &[Rule] = &[
         names: ".exrc .nvimrc .nvim.lua .vimrc .lvimrc .local.vimrc .dir-locals.el .dir-locals-2.el",
         is: Is::File,
         why: "run by an editor when it opens a file nearby",
+    },
+    Rule {
+        within: &[],
+        names: "rust-analyzer.toml .luarc.json .luarc.jsonc buildServer.json .kateproject",
+        is: Is::File,
+        why: "obeyed by an editor when it opens the folder: tasks, programs to start, paths of tools",
     },
     Rule {
         within: &[],
@@ -57,9 +67,15 @@ pub(crate) const RULES: &[Rule] = &[
     },
     Rule {
         within: &[],
-        names: ".envrc mise.toml .mise.toml mise.local.toml .mise.local.toml .autoenv .autoenv.zsh",
+        names: ".envrc mise.toml .mise.toml mise.local.toml .mise.local.toml .autoenv .autoenv.zsh .autoenv_leave.zsh",
         is: Is::File,
         why: "run by a shell that enters the folder",
+    },
+    Rule {
+        within: &[],
+        names: "rust-toolchain.toml rust-toolchain .tool-versions",
+        is: Is::File,
+        why: "obeyed by what starts compilers and tools by their names: which one it is, and from which folder",
     },
     Rule { within: &[], names: ".direnv .mise", is: Is::Folder, why: "run by a shell that enters the folder" },
     Rule {
@@ -70,7 +86,7 @@ pub(crate) const RULES: &[Rule] = &[
     },
     Rule {
         within: &[],
-        names: ".mcp.json opencode.json opencode.jsonc .aider.conf.yml",
+        names: ".mcp.json opencode.json opencode.jsonc .aider.conf.yml crush.json .crush.json",
         is: Is::File,
         why: "obeyed by an agent that is started here without a jail: programs that it starts",
     },
@@ -82,13 +98,20 @@ pub(crate) const RULES: &[Rule] = &[
     },
     Rule {
         within: &[".claude"],
-        names: "hooks commands agents skills plugins",
+        names: "hooks commands agents skills plugins workflows",
         is: Is::Folder,
         why: "obeyed by a Claude Code that is started here without a jail: each can bring commands along",
     },
     Rule {
         within: &[],
-        names: ".gemini .codex .opencode .roo .kiro .continue .amazonq",
+        names: ".gemini .codex .opencode .roo .kiro .continue .amazonq .factory .qwen .openhands .clinerules .junie .kilocode \
+            .trae",
+        is: Is::Folder,
+        why: "obeyed by an agent that is started here without a jail: programs that it starts",
+    },
+    Rule {
+        within: &[".github"],
+        names: "hooks",
         is: Is::Folder,
         why: "obeyed by an agent that is started here without a jail: programs that it starts",
     },
@@ -100,7 +123,7 @@ pub(crate) const RULES: &[Rule] = &[
     },
     Rule {
         within: &[],
-        names: ".pre-commit-config.yaml .overcommit.yml lefthook.yml lefthook.yaml lefthook.toml lefthook.json \
+        names: ".pre-commit-config.yaml prek.toml .overcommit.yml lefthook.yml lefthook.yaml lefthook.toml lefthook.json \
             .lefthook.yml .lefthook.yaml .lefthook.toml .lefthook.json lefthook-local.yml \
             lefthook-local.yaml .lefthook-local.yml .lefthook-local.yaml",
         is: Is::File,
@@ -114,8 +137,14 @@ pub(crate) const RULES: &[Rule] = &[
     },
     Rule {
         within: &[],
-        names: ".npmrc .yarnrc .yarnrc.yml .pnpmfile.cjs",
+        names: ".npmrc .yarnrc .yarnrc.yml .pnpmfile.cjs .pnpmfile.mjs bunfig.toml",
         is: Is::File,
+        why: "obeyed by a package manager at whatever it does: programs that it starts, where it fetches from",
+    },
+    Rule {
+        within: &[],
+        names: ".bundle",
+        is: Is::Folder,
         why: "obeyed by a package manager at whatever it does: programs that it starts, where it fetches from",
     },
     Rule {
@@ -132,13 +161,13 @@ pub(crate) const RULES: &[Rule] = &[
     },
     Rule {
         within: &[],
-        names: ".bazelrc .bazeliskrc .jvmopts .sbtopts",
+        names: ".bazelrc .bazeliskrc .buckconfig .buckconfig.local .jvmopts .sbtopts",
         is: Is::File,
         why: "obeyed by a build tool at whatever it does: programs that it starts",
     },
     Rule {
         within: &[],
-        names: ".Rprofile .octaverc .irbrc .pryrc .iex.exs .ghci .ocamlinit .pdbrc .gdbinit .lldbinit",
+        names: ".Rprofile .Renviron .RData .byebugrc .octaverc .irbrc .pryrc .iex.exs .ghci .ocamlinit .pdbrc .gdbinit .lldbinit",
         is: Is::File,
         why: "run by an interpreter or a debugger that is started in the folder",
     },
@@ -160,12 +189,13 @@ pub(crate) const RULES: &[Rule] = &[
         is: Is::File,
         why: "obeyed by Jujutsu: programs that it starts",
     },
+    Rule { within: &[".pijul"], names: "config", is: Is::File, why: "obeyed by Pijul: hooks that it runs" },
 ];
 
-/// An end of names that editors open as a whole set-up.
-const WORKSPACE_FILE: &[u8] = b".code-workspace";
+/// Ends of names that editors open as a whole set-up.
+const WORKSPACE_FILES: [&[u8]; 2] = [b".code-workspace", b".sublime-project"];
 
-/// Why those are here.
+/// What obeys those.
 const WORKSPACE_FILE_WHY: &str =
     "obeyed by an editor when it opens the folder: tasks, programs to start, paths of tools";
 
@@ -222,13 +252,14 @@ impl Names {
     /// What `name` means in `folder`. Capitals count as small letters: some file systems see no difference.
     pub(crate) fn meaning(&self, folder: &Path, name: &OsStr) -> Option<Meaning> {
         let bytes = name.as_bytes();
+        let of_editor = WORKSPACE_FILES.iter().any(|end| ends_with(bytes, end)).then_some(Meaning {
+            is: Is::File,
+            why: WORKSPACE_FILE_WHY,
+            parts: 1,
+            is_way: false,
+        });
         if bytes.len() > self.longest {
-            return ends_with(bytes, WORKSPACE_FILE).then_some(Meaning {
-                is: Is::File,
-                why: WORKSPACE_FILE_WHY,
-                parts: 1,
-                is_way: false,
-            });
+            return of_editor;
         }
         let mut lower = [0; 64];
         let lower = lower.get_mut(..bytes.len())?;
@@ -245,15 +276,17 @@ impl Names {
                 is_way: entry.is_way,
             })
         });
-        found.or_else(|| {
-            ends_with(bytes, WORKSPACE_FILE).then_some(Meaning {
-                is: Is::File,
-                why: WORKSPACE_FILE_WHY,
-                parts: 1,
-                is_way: false,
-            })
-        })
+        found.or(of_editor)
     }
+}
+
+/// The names as they are written, as paths beneath a folder, and what they have to be.
+pub(crate) fn exact() -> impl Iterator<Item = (std::path::PathBuf, Is)> {
+    let of_rule = |rule: &'static Rule| {
+        let within: std::path::PathBuf = rule.within.iter().collect();
+        rule.names.split_whitespace().map(move |name| (within.join(name), rule.is))
+    };
+    RULES.iter().flat_map(of_rule)
 }
 
 /// Whether a path leads through a folder that tools fill.
@@ -293,8 +326,19 @@ mod tests {
         assert_eq!(parts("repo", "config.toml"), None);
         assert_eq!(parts(".cargo", "config.toml"), Some((2, false)));
         assert_eq!(parts("", "x.code-workspace"), Some((1, false)));
-        for daily in ["package.json", "Makefile", "build.rs", "Cargo.toml", "CLAUDE.md", ".env", ".gitignore", "config"]
-        {
+        assert_eq!(parts("a", "x.sublime-project"), Some((1, false)));
+        assert_eq!(parts(".github", "hooks"), Some((2, false)));
+        for daily in [
+            "package.json",
+            "Makefile",
+            "build.rs",
+            "Cargo.toml",
+            "CLAUDE.md",
+            "AGENTS.md",
+            ".env",
+            ".gitignore",
+            "config",
+        ] {
             assert_eq!(parts("", daily), None, "{daily}");
         }
     }

@@ -147,6 +147,13 @@ impl Item {
         }
     }
 
+    /// Whether it can do more than before though it is the same: where a folder that it names leads has changed.
+    pub(crate) fn means_more(&self, before: &Self) -> bool {
+        self.matter == Matter::Config
+            && before.says.is_some()
+            && self.says_anew(Some(before)).is_some_and(|anew| !anew.is_empty())
+    }
+
     /// Whether it is no more than a copy.
     pub(crate) fn is_copy_of(&self, other: &Self) -> bool {
         self.hash.is_some() && self.hash == other.hash && (other.state.can_run() || !self.state.can_run())

@@ -10,7 +10,7 @@ use crate::attempt::{Attempt, Control, attempt, hold, run_inside};
 use crate::world::{Base, World, is_there};
 
 /// By a mount that is read-only, by a mount in the place, by Landlock.
-const SHUT: &[&str] = &["EROFS", "EBUSY", "EXDEV", "EACCES", "EPERM"];
+pub(crate) const SHUT: &[&str] = &["EROFS", "EBUSY", "EXDEV", "EACCES", "EPERM"];
 
 /// Files that other programs obey, each with what it says at first.
 const OBEYED: &[(&str, &str)] = &[

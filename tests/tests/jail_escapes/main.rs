@@ -11,6 +11,7 @@ mod daemon;
 mod environment;
 mod files;
 mod later;
+mod later_led;
 mod network;
 mod privileges;
 mod processes;
@@ -22,6 +23,7 @@ fn there_are_many() {
     let all = [
         files::attempts(),
         later::attempts(),
+        later_led::attempts(),
         network::attempts(),
         network::attempts_with_daemon(),
         privileges::attempts(),

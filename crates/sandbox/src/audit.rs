@@ -19,7 +19,7 @@ pub use self::report::{Change, Finding, Outcome, Report};
 use crate::beneath::{self, Identity, joined};
 use crate::protected::Notice;
 use crate::protected::leads;
-use crate::protected::names::{self, is_of_tools};
+use crate::protected::names::{Exact, is_of_tools};
 use crate::protected::state::{Item, Matter, path_in};
 use crate::protected::survey::{Bounds, Kept, Root, Survey};
 use crate::shown::{shown, shown_text};
@@ -69,15 +69,17 @@ impl Snapshot {
     ///
     /// [`Code::WorkspaceInvalid`]: the workspace cannot be looked through.
     pub fn audit(&self, workspace: &Workspace, quarantine: &Path, now: Timestamp) -> Result<Report> {
-        let now_there = self.parts.iter().map(|part| {
+        let (mut now_there, mut others) = (Vec::new(), Vec::new());
+        // First what is outside: it may name what is in the workspace.
+        for part in self.parts.iter().rev() {
             let root = Root { folder: part.folder.as_fd(), path: &part.path, workspace: workspace.path() };
-            Survey::of(root, Bounds::END, Some(&part.survey), |now| {
-                let leads = leads::leads(root, now, Some(&part.survey), workspace.home());
-                [part.kept.clone(), leads::beneath_root(root, &leads)].concat()
-            })
-            .0
-        });
-        let now_there: Vec<_> = now_there.collect();
+            let leads = |now: &Survey| leads::leads(root, now, Some(&part.survey), workspace.home());
+            let survey = Survey::of(root, Bounds::END, Some(&part.survey), |now| {
+                [part.kept.clone(), leads::beneath_root(root, &[leads(now), others.clone()].concat())].concat()
+            });
+            others = leads(&survey.0);
+            now_there.insert(0, survey.0);
+        }
         if now_there.iter().any(|survey| survey.closed.contains(Path::new(""))) {
             let message = format!("{} cannot be looked through after the jail has ended", shown(workspace.path()));
             return Err(Error::new(Code::WorkspaceInvalid, message)
@@ -88,13 +90,14 @@ impl Snapshot {
                 all.extend(now.git_dirs.iter().map(|path| joined(&part.path, path)));
                 all
             });
+        let exact = Exact::new();
         let mut report = Report::default();
         let mut quarantine = Quarantine::new(quarantine, now);
         for (number, (part, now)) in self.parts.iter().zip(&now_there).enumerate() {
             let mut suspects = self.suspects(part, now, &repositories);
             // What is most likely obeyed goes first, whatever else there is.
             suspects.sort_by_cached_key(|suspect| {
-                (!is_exact(&suspect.path), suspect.path.components().count(), suspect.path.clone())
+                (!exact.holds(&suspect.path), suspect.path.components().count(), suspect.path.clone())
             });
             let name = if number == 0 { "workspace" } else { "repository" };
             for Suspect { path, change, why } in suspects {
@@ -237,11 +240,6 @@ fn leads_to_known(from: Option<&Path>, target: &Path, repositories: &BTreeSet<Pa
     real.is_ok_and(|real| real == target) && repositories.contains(&target)
 }
 
-/// Whether it is Git's or stands at the top by a name that is known.
-fn is_exact(path: &Path) -> bool {
-    path.starts_with(".git") || names::exact().any(|(exact, _)| path.starts_with(exact))
-}
-
 /// New links that lead elsewhere; nothing obeys them, but who writes to one writes there.
 fn leading_out(part: &Part, now: &Survey) -> Option<Notice> {
     let is_new = |path: &Path, target: &Path| {
@@ -275,3 +273,7 @@ fn unseen(part: &Part, now: &Survey) -> Option<Notice> {
 #[cfg(test)]
 #[path = "audit_tests.rs"]
 mod tests;
+
+#[cfg(test)]
+#[path = "audit_led_tests.rs"]
+mod led_tests;

@@ -183,7 +183,9 @@ fn the_repository_of_a_worktree_names_programs_in_the_workspace() {
     bed.write("hooks/pre-commit", "");
     bed.git(&["config", "core.fsmonitor", "tools/fs"]);
     bed.git(&["config", "core.hooksPath", "hooks"]);
+    bed.git(&["config", "alias.x", "!tools/x"]);
     assert_eq!(names(&bed.protection().protected), [".git", "hooks", "tools/fs"]);
+    assert_eq!(bed.found_after(|| bed.write("tools/x", "")), ["tools/x"]);
 }
 
 /// A main repository at `home/main` whose linked worktree is the workspace.

@@ -92,7 +92,7 @@ const CASES: &[Case] = &[
         before: "",
         script: "git('init', '-q', 'r')\nadd('r/ran', 'x')\ngit('-C', 'r', 'add', 'ran')\n\
             git('-C', 'r', 'config', 'core.worktree', '../../out')\nos.symlink('..', WORK + '/out')\nreturn True",
-        later: "git -C r checkout -f; git --git-dir r/.git checkout -f; git --git-dir r/.git checkout-index -fa",
+        later: "git -C r checkout -- :/",
     },
     Case {
         name: "a remote of a branch that is a program",

@@ -7,9 +7,11 @@ use std::path::{Path, PathBuf};
 
 use jiff::Timestamp;
 
+use super::report::MOST;
 use super::{Part, Snapshot, why};
 use crate::beneath::joined;
 use crate::protected::Notice;
+use crate::protected::names::Exact;
 use crate::protected::state::Item;
 
 /// A [`Snapshot`] as far as it can be kept: enough to tell later what was not there, or has changed.
@@ -71,11 +73,21 @@ impl Snapshot {
             |part: &Part| part.survey.git_dirs.iter().map(|path| joined(&part.path, path)).collect::<Vec<_>>();
         let repositories = self.parts.iter().flat_map(of_part).collect();
         let new = self.items().filter(|(part, path, item)| !earlier.files.contains(&known(part, path, item)));
-        let notices = new.filter_map(|(part, path, item)| {
+        let exact = Exact::new();
+        let told = new.filter_map(|(part, path, item)| {
             let why = why(part, path, item, None, &repositories)?;
-            Some(Notice::new(&joined(&part.path, path), format!("is new or has changed since; it is {why}")))
+            let notice = Notice::new(&joined(&part.path, path), format!("is new or has changed since; it is {why}"));
+            Some(((!exact.holds(path), path.components().count(), path), notice))
         });
-        notices.collect()
+        let mut told: Vec<_> = told.collect();
+        // Among very many someone may hide what counts.
+        told.sort_by_key(|(key, _)| *key);
+        let more = told.len().saturating_sub(MOST);
+        let mut notices: Vec<_> = told.into_iter().take(MOST).map(|(_, notice)| notice).collect();
+        if let (Some(part), 1..) = (self.parts.first(), more) {
+            notices.push(Notice::new(&part.path, format!("has {more} more such files: look at them yourself")));
+        }
+        notices
     }
 
     fn items(&self) -> impl Iterator<Item = (&Part, &PathBuf, &Item)> {

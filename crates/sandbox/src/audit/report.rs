@@ -7,7 +7,7 @@ use crate::protected::Notice;
 use crate::shown::{quoted, shown};
 
 /// Findings that are told one by one.
-const MOST: usize = 40;
+pub(super) const MOST: usize = 40;
 
 /// What an audit found and did.
 #[derive(Debug, Default)]

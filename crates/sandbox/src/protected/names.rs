@@ -7,10 +7,10 @@
 //!
 //! Nor is here what only steers an agent by its words: `CLAUDE.md`, `AGENTS.md`, `.claude/rules`.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::ffi::OsStr;
 use std::os::unix::ffi::OsStrExt;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 /// What a name has to be.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -281,12 +281,31 @@ impl Names {
 }
 
 /// The names as they are written, as paths beneath a folder, and what they have to be.
-pub(crate) fn exact() -> impl Iterator<Item = (std::path::PathBuf, Is)> {
+pub(crate) fn exact() -> impl Iterator<Item = (PathBuf, Is)> {
     let of_rule = |rule: &'static Rule| {
-        let within: std::path::PathBuf = rule.within.iter().collect();
+        let within: PathBuf = rule.within.iter().collect();
         rule.names.split_whitespace().map(move |name| (within.join(name), rule.is))
     };
     RULES.iter().flat_map(of_rule)
+}
+
+/// The same, and Git's, made ready for asking about many paths.
+#[derive(Debug)]
+pub(crate) struct Exact(HashSet<PathBuf>);
+
+impl Exact {
+    pub(crate) fn new() -> Self {
+        Self(exact().map(|(path, _)| path).chain([PathBuf::from(".git")]).collect())
+    }
+
+    /// Whether a path is one of them, or in one.
+    pub(crate) fn holds(&self, path: &Path) -> bool {
+        let mut upper = PathBuf::new();
+        path.iter().take(3).any(|step| {
+            upper.push(step);
+            self.0.contains(&upper)
+        })
+    }
 }
 
 /// Whether a path leads through a folder that tools fill.
@@ -346,7 +365,7 @@ mod tests {
     #[test]
     fn every_name_is_short_enough_to_be_found() {
         for rule in RULES {
-            let folder: std::path::PathBuf = rule.within.iter().collect();
+            let folder: PathBuf = rule.within.iter().collect();
             for name in rule.names.split_whitespace() {
                 assert!(parts(folder.to_str().unwrap(), name).is_some_and(|(_, is_way)| !is_way), "{name}");
             }

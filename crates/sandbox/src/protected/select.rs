@@ -57,14 +57,13 @@ pub(super) fn chosen(root: Root<'_>, survey: &Survey, kept: &[Kept], notices: &m
                 pinned.extend(path.ancestors().skip(1).filter(|up| !up.as_os_str().is_empty()).map(Path::to_owned));
                 bound.insert(path, opened);
             }
-            Ok(None) => {}
             Err(error) if rank == Rank::First => {
                 let message = format!("{} cannot be protected in the jail", shown(&root.path.join(&path)));
                 return Err(Error::new(Code::WorkspaceInvalid, message)
                     .hint("`ls -la` shows what is wrong; what runs by itself must be readable or not be there")
                     .because(error));
             }
-            Err(_) => {}
+            Ok(None) | Err(_) => {}
         }
     }
     if left > 0 {

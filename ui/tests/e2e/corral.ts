@@ -201,6 +201,8 @@ ${tables.join("\n")}`;
   }
 
   async drop(): Promise<void> {
+    // A test may have set that the model goes on when Corral ends.
+    if (this.child) await this.api("POST", "/stop", { force: true, wait: true }).catch(() => undefined);
     await this.end();
     this.front?.close();
     rmSync(this.home, { recursive: true, force: true });

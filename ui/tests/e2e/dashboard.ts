@@ -1,4 +1,4 @@
-// What the tests of all views share: a Corral per file, a page per test, and axe.
+// What the tests of all views share: a Corral (a file that says `test.use` has one of its own), a page per test, and axe.
 import { readFileSync } from "node:fs";
 import { createRequire } from "node:module";
 import { test as base, expect, type Page } from "@playwright/test";

@@ -1,4 +1,8 @@
+import { TWO } from "./corral";
 import { expect, test } from "./dashboard";
+
+// A Corral that no other file has used.
+test.use({ home: { models: [...TWO] } });
 
 test("a session shows what it used, and is ended", async ({ page, open, corral }) => {
   const { session, token } = await corral.api("POST", "/sessions", { label: "my editor" });

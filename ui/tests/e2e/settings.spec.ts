@@ -1,6 +1,9 @@
 import { readFileSync, writeFileSync } from "node:fs";
-import { eventually } from "./corral";
+import { eventually, TWO } from "./corral";
 import { expect, test } from "./dashboard";
+
+// A Corral that no other file has used.
+test.use({ home: { models: [...TWO] } });
 
 test("settings are written to where they belong, and comments stay", async ({ page, open, corral }) => {
   await open("settings");

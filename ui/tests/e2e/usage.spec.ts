@@ -1,5 +1,9 @@
 import { readFileSync } from "node:fs";
+import { TWO } from "./corral";
 import { expect, test } from "./dashboard";
+
+// A Corral that no other file has used.
+test.use({ home: { models: [...TWO] } });
 
 test("a real request shows by day, model and session, and goes out as CSV", async ({ page, open, corral }) => {
   const { token } = await corral.api("POST", "/sessions", { label: "a test" });

@@ -137,6 +137,19 @@ mod tests {
     }
 
     #[test]
+    fn what_counts_is_told_before_very_much_else() {
+        let bed = Bed::new();
+        let record = bed.protection().snapshot.record();
+        for number in 0..100 {
+            bed.write(format!("!{number}.code-workspace"), "{}");
+        }
+        bed.write(".envrc", "x");
+        let told = bed.protection().snapshot.since(&record);
+        assert_eq!((told.len(), &told[0].path), (MOST + 1, &bed.path(".envrc")));
+        assert!(told[MOST].to_string().contains("61 more"), "{}", told[MOST]);
+    }
+
+    #[test]
     fn what_is_no_record_is_none() {
         for bad in [&b""[..], b"\0", b"x\0", b"1", b"1\0a\0", b"1\x001 2\0", b"1\x001 2 3\0", b"1\x001 2 3 /a"] {
             assert_eq!(Record::of(bad), None, "{bad:?}");

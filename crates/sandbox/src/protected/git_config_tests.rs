@@ -62,12 +62,17 @@ fn what_runs_something_is_found_however_it_is_written() {
         ("[core]\nworktree = ../../../../other", "core.worktree"),
         ("[core]\nworktree = /home", "core.worktree"),
         ("[gc]\nrecentObjectsHook = x", "gc.recentobjectshook"),
+        ("[branch \"x\"]\nremote = ext::x", "branch.x.remote"),
+        ("[branch \"x\"]\npushRemote = -x", "branch.x.pushremote"),
         ("[new]\nthing = x", "new.thing"),
     ] {
         assert_eq!(harmful(text), [name], "{text}");
     }
     assert_eq!(
-        harmful("[core]\nworktree = ../../../sub\nfsmonitor = false\n[filter \"lfs\"]\nrequired = true"),
+        harmful(
+            "[core]\nworktree = ../../../sub\nfsmonitor = false\n[branch \"x\"]\nremote = origin\npushRemote = .\n\
+             [filter \"lfs\"]\nrequired = true"
+        ),
         [""; 0]
     );
 }

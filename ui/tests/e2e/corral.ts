@@ -175,12 +175,12 @@ ${tables.join("\n")}`;
   }
 
   /** Asks the loaded model, or the one that is named, by the gateway. */
-  async ask(model: string, prompt: string, key?: string, tokens = 16): Promise<void> {
+  async ask(model: string, prompt: string, key?: string, tokens = 16, stream = false): Promise<void> {
     const { gateway } = await this.api("GET", "/status");
     const answer = await fetch(`${gateway}/v1/chat/completions`, {
       method: "POST",
       headers: { "Content-Type": "application/json", ...(key ? { Authorization: `Bearer ${key}` } : {}) },
-      body: JSON.stringify({ model, max_tokens: tokens, messages: [{ role: "user", content: prompt }] }),
+      body: JSON.stringify({ model, stream, max_tokens: tokens, messages: [{ role: "user", content: prompt }] }),
     });
     if (!answer.ok) throw new Error(`the gateway answers ${answer.status}: ${await answer.text()}`);
     await answer.arrayBuffer();

@@ -94,7 +94,7 @@ test("every view in both themes, and in a narrow window", async ({ page, open, c
     await page.emulateMedia({ colorScheme });
     for (const view of VIEWS) {
       await open(view);
-      if (view === "live") await atWork(page, () => corral.ask("glm-4-7-flash", PROMPT, token, 400));
+      if (view === "live") await atWork(page, () => corral.ask("glm-4-7-flash", PROMPT, token, 400, true));
       if (view === "gpu") await expect(page.locator(".device canvas").first()).toBeVisible();
       await picture(page, view, `${view.replace("/", "-")}-${colorScheme}`);
     }

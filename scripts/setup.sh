@@ -101,6 +101,7 @@ for set in "${@:-build}"; do
       need xvfb have Xvfb
       need x11-utils have xwininfo
       need python3 have python3
+      need dbus-daemon have dbus-daemon
       compgen -G "$CORRAL_CACHE/tools/claude-code-*/claude" >/dev/null || need npm have npm
       if ! docker_engine >/dev/null; then # another engine's packages would clash with these
         need docker.io have dockerd
@@ -113,6 +114,7 @@ for set in "${@:-build}"; do
       need ripgrep have rg
       need socat have socat
       need python3 have python3
+      need dbus-daemon have dbus-daemon
       need python3-venv python3 -c 'import ensurepip, venv'
       hops=yes
       ;;

@@ -30,6 +30,8 @@ pub enum Source {
     File(usize),
     /// The program that is running, which is the init as well.
     Init,
+    /// A pipe by which bubblewrap tells its child's number.
+    Told,
 }
 
 /// What of the host's layout the arguments depend on.
@@ -146,6 +148,9 @@ pub fn arguments(policy: &Policy, host: &Host) -> Vec<Argument> {
     all.texts(["--unshare-cgroup-try", "--disable-userns", "--assert-userns-disabled"]);
     all.texts(["--uid", ID, "--gid", ID, "--hostname", "corral", "--cap-drop", "ALL"]);
     all.texts(["--die-with-parent", "--as-pid-1"]);
+    if policy.asks_systemd() {
+        all.text("--info-fd").descriptor(Source::Told);
+    }
 
     all.texts(["--ro-bind", "/usr", "/usr"]);
     for (name, leads_to) in &host.roots {
@@ -212,6 +217,7 @@ impl Arguments {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::memory::{Bus, MemoryBound};
     use std::fs::File;
     use std::os::fd::OwnedFd;
 
@@ -227,7 +233,7 @@ mod tests {
     #[test]
     fn a_policy_becomes_these_arguments() {
         let open = |path: &str| OwnedFd::from(File::open(path).expect("it is there"));
-        let policy = Policy::empty()
+        let mut policy = Policy::empty()
             .with(open("/"), "/home/user", Access::Writable)
             .with(open("/"), "/work/a b", Access::Writable)
             .with(open("/"), "/work/a b/.git/config", Access::ReadOnly)
@@ -295,5 +301,10 @@ mod tests {
 --remount-ro /
 --chdir /";
         assert_eq!(lines(&arguments(&policy, &host)), expected);
+
+        // Whose memory is to be bounded has to be known outside.
+        policy.memory = Some(MemoryBound { ram: 1 << 30, swap: 0, buses: vec![Bus::Path("/run/bus".into())] });
+        let told = expected.replace("--as-pid-1\n", "--as-pid-1\n--info-fd {Told}\n");
+        assert_eq!(lines(&arguments(&policy, &host)), told);
     }
 }

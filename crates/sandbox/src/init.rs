@@ -15,9 +15,10 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::net::UnixStream;
 use std::path::PathBuf;
 use std::process::{Command, ExitCode, Stdio};
+use std::time::Duration;
 
 use close_fds::CloseFdsBuilder;
-use rustix::event::{PollFd, PollFlags, poll};
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::fs::{Mode, OFlags};
 use rustix::process::{
     DumpableBehavior, Pid, Resource, Rlimit, Signal, WaitOptions, WaitStatus, kill_process_group,
@@ -29,8 +30,12 @@ use signal_hook::consts::SIGCHLD;
 
 use crate::arguments::INIT;
 use crate::channel::Channel;
+use crate::memory::FIRST_TO_GO;
 use crate::protocol::{Ending, Event, Request, ResourceLimits, Run, SetUp};
 use crate::{landlock_layer, seccomp};
+
+/// How long the launcher may take to hang up after the main command's end.
+const PARTING: Duration = Duration::from_secs(1);
 
 /// Whether a program that was called by this name is the init.
 pub fn is_init(name: &OsStr) -> bool {
@@ -103,7 +108,7 @@ impl Init {
                 both.map(|one| !one.revents().is_empty())
             };
             if ended && self.reap()? {
-                return Ok(());
+                return self.part();
             }
             if asked {
                 if !self.channel.read()? {
@@ -114,6 +119,13 @@ impl Init {
                 }
             }
         }
+    }
+
+    /// Waits until the launcher hangs up: until this process ends, what the jail's control group counted can be read.
+    fn part(&self) -> io::Result<()> {
+        let patience = Timespec::try_from(PARTING).ok();
+        let mut gone = [PollFd::new(&self.channel, PollFlags::IN)];
+        Ok(poll(&mut gone, patience.as_ref()).map(drop)?)
     }
 
     fn carry_out(&mut self, request: Request) -> io::Result<()> {
@@ -224,6 +236,9 @@ fn open_terminal(rows: u16, columns: u16) -> io::Result<(OwnedFd, OwnedFd)> {
 
 /// Makes the rest of the jail: all of it, or nothing runs.
 fn finish(set_up: &SetUp) -> Result<(Vec<TcpListener>, Option<u8>), Why> {
+    // While the file is this process's own to write.
+    std::fs::write("/proc/self/oom_score_adj", FIRST_TO_GO)
+        .map_err(|error| format!("it cannot be made what goes first when memory runs out: {error}"))?;
     // The launcher's terminal, if it has one, is not this session's.
     setsid().map_err(|error| format!("it cannot leave the launcher's session: {error}"))?;
     // What runs here may not look into the init, though it has the same user.

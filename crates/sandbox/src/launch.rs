@@ -2,7 +2,7 @@
 
 use std::ffi::OsString;
 use std::fs::File;
-use std::io::{self, Read, Seek, Write};
+use std::io::{self, PipeReader, Read, Seek, Write};
 use std::net::TcpListener;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::os::unix::ffi::OsStringExt;
@@ -23,6 +23,7 @@ use rustix::process::{Pid, PidfdFlags, pidfd_open};
 use crate::arguments::{Argument, Host, INIT, Source, arguments, files};
 use crate::channel::Channel;
 use crate::keyring;
+use crate::memory::{Bounding, Group, Joining, Unbounded};
 use crate::policy::Policy;
 use crate::protocol::{Event, Request, Run, SetUp};
 
@@ -41,6 +42,8 @@ pub struct Jail {
     pub listeners: Vec<TcpListener>,
     /// Landlock's ABI, where it is in force.
     pub landlock: Option<u8>,
+    /// The control group that bounds the memory of all of it.
+    pub memory: std::result::Result<Group, Unbounded>,
 }
 
 impl Jail {
@@ -50,18 +53,29 @@ impl Jail {
     /// then on, and none of its descriptors but the standard ones are inherited by what it starts.
     pub fn start(bwrap: &Path, policy: &Policy) -> Result<Self> {
         keyring::join_empty()?;
-        let (bwrap, socket) = spawn(bwrap, policy)
+        // systemd is asked while bubblewrap works.
+        let tasks = policy.limits.processes;
+        let bounding = policy.memory.as_ref().ok_or(Unbounded::NoBus).and_then(|bound| Bounding::begin(bound, tasks));
+        let Spawned { bwrap, socket, mut told } = spawn(bwrap, policy)
             .map_err(|error| Error::new(Code::JailFailed, "bubblewrap cannot be started").because(error))?;
-        let mut jail = Self { bwrap, channel: Channel::new(socket), listeners: Vec::new(), landlock: None };
+        let channel = Channel::new(socket);
+        let memory = Err(Unbounded::NoBus);
+        let mut jail = Self { bwrap, channel, listeners: Vec::new(), landlock: None, memory };
         let writable = policy.writable().map(|path| path.as_os_str().to_owned()).collect();
         let set_up = SetUp { listen: policy.listen.clone(), writable, limits: policy.limits };
         // Where it has ended already, what it said is told below.
         let _ = jail.channel.send(&Request::SetUp(set_up), &[]);
+        // bubblewrap and the init are all that there is; what comes later is where they are.
+        let joining = bounding.map(|bounding| {
+            bounding.with(std::iter::once(jail.bwrap.id()).chain(told.as_mut().and_then(child)).collect())
+        });
         match jail.channel.receive() {
             Ok(Some(Event::Ready { landlock })) => {
                 let sockets = jail.channel.descriptors(policy.listen.len()).map_err(broken)?;
                 jail.listeners = sockets.into_iter().map(TcpListener::from).collect();
                 jail.landlock = landlock;
+                // The init runs nothing until it is asked to.
+                jail.memory = joining.and_then(Joining::finish);
                 Ok(jail)
             }
             Ok(Some(Event::Refused { why })) => {
@@ -111,6 +125,14 @@ impl Jail {
         &mut self.channel
     }
 
+    /// How many processes in it were ended because the bound of its memory was reached: so many, and that bound in bytes.
+    /// To be asked before the jail ends.
+    pub fn killed_for_memory(&self) -> Option<(u64, u64)> {
+        let group = self.memory.as_ref().ok()?;
+        let killed = group.killed().filter(|killed| *killed > 0)?;
+        Some((killed, group.limit()?))
+    }
+
     /// The process that holds the jail, outside of it.
     pub fn pid(&self) -> u32 {
         self.bwrap.id()
@@ -141,17 +163,45 @@ pub(crate) fn broken(error: io::Error) -> Error {
     Error::new(Code::JailFailed, "the jail has broken down").because(error)
 }
 
-fn spawn(bwrap: &Path, policy: &Policy) -> io::Result<(Child, UnixStream)> {
+/// bubblewrap as it was started.
+struct Spawned {
+    bwrap: Child,
+    socket: UnixStream,
+    /// Where it tells its child's number, if that is wanted.
+    told: Option<PipeReader>,
+}
+
+/// The number of bubblewrap's child, as it says once that is there. None where it ended without.
+///
+/// It goes on to write: the pipe has to stay open until the jail stands, or it would end of that.
+fn child(told: &mut PipeReader) -> Option<u32> {
+    let mut text = Vec::new();
+    let mut piece = [0; 256];
+    loop {
+        let read = told.read(&mut piece).ok().filter(|read| *read > 0)?;
+        text.extend_from_slice(piece.get(..read)?);
+        let said = str::from_utf8(&text).ok()?;
+        let number = said.split_once("\"child-pid\":").map(|(_, rest)| rest.trim_start());
+        // It is whole when something follows.
+        if let Some((digits, _)) = number.and_then(|rest| rest.split_once(|c: char| !c.is_ascii_digit())) {
+            return digits.parse().ok();
+        }
+    }
+}
+
+fn spawn(bwrap: &Path, policy: &Policy) -> io::Result<Spawned> {
     // What this process was started with is nobody's business inside.
     CloseFdsBuilder::new().cloexecfrom(3);
     let host = Host::look();
     let contents = files(policy, &host).into_iter().map(|file| in_memory("file", &file.content));
     let contents = contents.collect::<io::Result<Vec<_>>>()?;
     let init = open("/proc/self/exe", OFlags::PATH | OFlags::CLOEXEC, Mode::empty())?;
+    let (told, telling) = policy.asks_systemd().then(io::pipe).transpose()?.unzip();
     let descriptor = |source: Source| match source {
         Source::Bind(index) => policy.binds.get(index).map(|bind| bind.source.as_fd()),
         Source::File(index) => contents.get(index).map(AsFd::as_fd),
         Source::Init => Some(init.as_fd()),
+        Source::Told => telling.as_ref().map(AsFd::as_fd),
     };
     let mut inherited = Vec::new();
     let mut options = Vec::new();
@@ -185,7 +235,7 @@ fn spawn(bwrap: &Path, policy: &Policy) -> io::Result<(Child, UnixStream)> {
     for descriptor in &inherited {
         fcntl_setfd(descriptor, FdFlags::CLOEXEC)?;
     }
-    Ok((child?, socket))
+    Ok(Spawned { bwrap: child?, socket, told })
 }
 
 /// A file without a name.

@@ -14,6 +14,7 @@ pub mod init;
 pub mod keyring;
 pub mod landlock_layer;
 mod launch;
+pub mod memory;
 mod policy;
 pub mod protected;
 pub mod protocol;

@@ -3,6 +3,7 @@
 use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
 
+use crate::memory::MemoryBound;
 use crate::protocol::ResourceLimits;
 
 /// Home inside every jail.
@@ -30,6 +31,8 @@ pub struct Policy {
     pub listen: Vec<u16>,
     /// Bounds of what runs.
     pub limits: ResourceLimits,
+    /// The bound of the memory of all together, where one is asked for.
+    pub memory: Option<MemoryBound>,
 }
 
 /// A file or folder of the host's that is shown.
@@ -76,6 +79,7 @@ impl Policy {
             tmp_bytes: 2 << 30,
             listen: Vec::new(),
             limits: ResourceLimits::default(),
+            memory: None,
         }
     }
 
@@ -91,6 +95,11 @@ impl Policy {
     pub fn with_file(mut self, at: impl Into<PathBuf>, content: impl Into<Vec<u8>>) -> Self {
         self.files.push(DataFile { at: at.into(), content: content.into() });
         self
+    }
+
+    /// Whether there is anybody who could bound its memory.
+    pub(crate) fn asks_systemd(&self) -> bool {
+        self.memory.as_ref().is_some_and(|bound| !bound.buses.is_empty())
     }
 
     /// Folders and files that may be written beneath.

@@ -11,14 +11,16 @@ use std::path::PathBuf;
 
 use corral_core::{Code, Error, Result};
 
+use crate::memory::{MemoryBound, Unbounded};
+
 /// What bubblewrap has to know: `--disable-userns` came with 0.8, and the descriptors with a security fix of 2024.
 const OPTIONS: [&str; 6] =
     ["--args", "--as-pid-1", "--assert-userns-disabled", "--bind-fd", "--disable-userns", "--ro-bind-fd"];
 
 /// Looks at the machine, and tries bubblewrap out. `path` is the `PATH` that it is looked up in where `/usr/bin` has
-/// none.
-pub fn probe(path: &OsStr) -> Support {
-    judge::judge(look::look(&look::Machine::this(path)))
+/// none. Where a bound of memory is given, it is tried out as well.
+pub fn probe(path: &OsStr, memory: Option<&MemoryBound>) -> Support {
+    judge::judge(look::look(&look::Machine::this(path, memory)))
 }
 
 /// What there is, and what is in the way.
@@ -32,6 +34,8 @@ pub struct Support {
     pub landlock: Option<u8>,
     /// The kernel takes filters of system calls.
     pub seccomp: bool,
+    /// The most memory that all of a jail takes, in bytes, or why that is not bounded.
+    pub memory: std::result::Result<u64, Unbounded>,
 }
 
 /// A bubblewrap.

@@ -2,6 +2,7 @@
 
 use std::path::Path;
 
+use corral_sandbox::memory::gib;
 use corral_sandbox::support::Support;
 
 use super::Plan;
@@ -47,6 +48,11 @@ pub(crate) fn explain(plan: &Plan, support: &Support) -> String {
     text.part("Rights");
     text.line("none: no capabilities, no way to more, no namespaces or mounts of its own, no tracing");
     text.line("its own processes only, which end with it; at most 4096 of them");
+    match &support.memory {
+        Ok(ram) => text.line(&format!("{} of memory for all of them together", gib(*ram))),
+        Err(why) => text.line(&format!("no bound of memory: {why}; {}", why.mend())),
+    }
+    text.line("when the machine's memory runs out, the kernel ends them first");
     text.line("a terminal of its own: it cannot type into yours");
     text.part("Stands on");
     match support.jail() {

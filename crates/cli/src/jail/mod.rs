@@ -15,6 +15,7 @@ use std::path::{Path, PathBuf};
 use corral_core::{Code, Error, Result, Secret};
 use corral_daemon::{Environment, Paths};
 use corral_sandbox::audit::{Record, Report, Snapshot};
+use corral_sandbox::memory::{MemoryBound, buses, gib};
 use corral_sandbox::protected::{Pin, Protected, Protection};
 use corral_sandbox::protocol::{Ending, ResourceLimits};
 use corral_sandbox::support::{Support, probe};
@@ -22,6 +23,7 @@ use corral_sandbox::workspace::Workspace;
 use corral_sandbox::{Access, GATEWAY_PORT, HOME, Jail, MANAGEMENT_PORT, Main, Policy};
 use jiff::Timestamp;
 use rustix::fs::{CWD, Mode, OFlags, access, openat};
+use rustix::process::geteuid;
 
 pub(crate) use self::explain::explain;
 pub(crate) use self::ide::Ide;
@@ -56,7 +58,8 @@ impl Plan {
             [&paths.profile, &paths.config_dir, &paths.data_dir, &paths.state_dir, &paths.run_dir, &paths.slots_dir];
         let workspace = Workspace::open(&folder, &paths.home, &own.map(Clone::clone))?;
         let protection = Protection::of(&workspace, Timestamp::now())?;
-        let policy = Policy::empty().with(open_profile(&paths.profile)?, HOME, Access::Writable);
+        let mut policy = Policy::empty().with(open_profile(&paths.profile)?, HOME, Access::Writable);
+        policy.memory = MemoryBound::of_this_machine(buses(variable(env), geteuid().is_root()));
         let network = options.network;
         let left = Mark::left(&paths.jail_marks, &workspace);
         Ok(Self { paths, workspace, network, bwrap, programs, protection, policy, ide: None, left })
@@ -102,7 +105,7 @@ impl Plan {
     }
 
     fn support(&self) -> Support {
-        probe(&self.programs)
+        probe(&self.programs, self.policy.memory.as_ref())
     }
 
     /// Runs a command in the jail, and looks at what it has left when it has ended.
@@ -116,8 +119,12 @@ impl Plan {
         let label = label(&command, self.workspace.path());
         let (mut jail, aftermath) = self.build(label, token)?;
         let ending = jail.attend(Main { command, environment, directory });
+        let killed = jail.killed_for_memory();
         // All that ran in it has ended before its workspace is looked at.
         drop(jail);
+        if let Some((count, bound)) = killed {
+            remark(&out_of_memory(count, bound));
+        }
         match aftermath.look() {
             Ok(report) => tell(&report),
             Err(error) => complain(&error),
@@ -148,7 +155,7 @@ impl Plan {
             Err(error) => {
                 mark.lift();
                 // What is wrong with the machine says more than what went wrong this time.
-                return Err(probe(&programs).jail().err().unwrap_or(error));
+                return Err(probe(&programs, None).jail().err().unwrap_or(error));
             }
         };
         drop(policy);
@@ -189,7 +196,7 @@ fn find_bwrap(programs: &OsStr) -> Result<PathBuf> {
     let usual = Path::new("/usr/bin/bwrap");
     match access(usual, rustix::fs::Access::EXEC_OK) {
         Ok(()) => Ok(usual.to_owned()),
-        Err(_) => Ok(probe(programs).jail()?.path),
+        Err(_) => Ok(probe(programs, None).jail()?.path),
     }
 }
 
@@ -214,6 +221,12 @@ pub(crate) fn label_of(program: &OsStr, workspace: &Path) -> String {
     let folder = workspace.file_name().unwrap_or(OsStr::new("/"));
     let label = format!("{} in {}", program.to_string_lossy(), folder.to_string_lossy());
     label.chars().map(|c| if c.is_control() { '\u{fffd}' } else { c }).take(200).collect()
+}
+
+/// What is said where the kernel has ended so many processes for reaching this bound.
+pub(crate) fn out_of_memory(count: u64, bound: u64) -> String {
+    let processes = if count == 1 { "a process was".to_owned() } else { format!("{count} processes were") };
+    format!("out of memory: {processes} killed, because the jail may take {} at most", gib(bound))
 }
 
 fn tell(report: &Report) {

@@ -6,6 +6,8 @@ mod jail;
 mod judge;
 mod look;
 
+use corral_sandbox::memory::{MemoryBound, buses};
+use corral_sandbox::support::probe;
 use serde::{Deserialize, Serialize};
 
 use crate::Environment;
@@ -41,7 +43,9 @@ pub fn doctor(env: &Environment) -> Vec<Finding> {
         Ok(facts) => {
             let mut findings = judge::judge(&facts);
             let programs = env.get("PATH").unwrap_or_default();
-            findings.push(jail::judge(&corral_sandbox::support::probe(programs.as_ref())));
+            let buses = buses(|name| env.get(name).map(Into::into), rustix::process::geteuid().is_root());
+            let memory = MemoryBound::of_this_machine(buses);
+            findings.extend(jail::judge(&probe(programs.as_ref(), memory.as_ref())));
             findings
         }
         Err(error) => {

@@ -3,9 +3,10 @@
 use std::path::PathBuf;
 
 use super::{Bwrap, OPTIONS, Obstacle, Support};
+use crate::memory::Unbounded;
 
 /// Everything that was looked at. Files are as they were read, none where there is none.
-#[derive(Debug, Clone, Default)]
+#[derive(Debug, Clone)]
 pub(super) struct Facts {
     pub bwrap: Option<Found>,
     pub os_release: String,
@@ -14,6 +15,7 @@ pub(super) struct Facts {
     pub max_user_namespaces: Option<String>,
     pub seccomp_actions: String,
     pub landlock: Option<u8>,
+    pub memory: Result<u64, Unbounded>,
 }
 
 /// A bubblewrap, and what it said.
@@ -39,7 +41,7 @@ pub(super) fn judge(facts: Facts) -> Support {
         let version = version.text.strip_prefix("bubblewrap ").unwrap_or_default().trim().to_owned();
         Bwrap { path, version }
     });
-    Support { bwrap, obstacle, landlock: facts.landlock, seccomp }
+    Support { bwrap, obstacle, landlock: facts.landlock, seccomp, memory: facts.memory }
 }
 
 fn obstacle(facts: &Facts) -> Option<Obstacle> {

@@ -11,6 +11,7 @@ use rustix::fs::{Access, access};
 
 use super::judge::{Facts, Found, Said};
 use crate::landlock_layer;
+use crate::memory::{MemoryBound, Unbounded, trial};
 
 /// The real thing but for its files, which nobody's can be known to be.
 const TRIAL: [&str; 18] = [
@@ -44,13 +45,15 @@ pub(super) struct Machine<'a> {
     pub path: &'a OsStr,
     /// How long bubblewrap may take.
     pub patience: Duration,
+    /// The bound of memory to try out.
+    pub memory: Option<&'a MemoryBound>,
 }
 
 impl<'a> Machine<'a> {
     /// The one that this runs on.
-    pub(super) fn this(path: &'a OsStr) -> Self {
+    pub(super) fn this(path: &'a OsStr, memory: Option<&'a MemoryBound>) -> Self {
         let patience = Duration::from_secs(10);
-        Self { root: Path::new("/"), usual: Path::new("/usr/bin/bwrap"), path, patience }
+        Self { root: Path::new("/"), usual: Path::new("/usr/bin/bwrap"), path, patience, memory }
     }
 
     fn read(&self, file: &str) -> Option<String> {
@@ -73,6 +76,7 @@ pub(super) fn look(machine: &Machine<'_>) -> Facts {
         max_user_namespaces: machine.read("proc/sys/user/max_user_namespaces"),
         seccomp_actions: machine.read("proc/sys/kernel/seccomp/actions_avail").unwrap_or_default(),
         landlock: landlock(),
+        memory: machine.memory.ok_or(Unbounded::NoBus).and_then(|bound| trial(bound, machine.path)),
     }
 }
 

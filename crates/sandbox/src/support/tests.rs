@@ -42,6 +42,7 @@ fn facts(trial: Said) -> Facts {
         max_user_namespaces: Some("96365\n".to_owned()),
         seccomp_actions: "kill_process kill_thread trap errno user_notif trace log allow\n".to_owned(),
         landlock: Some(7),
+        memory: Ok(1 << 30),
     }
 }
 
@@ -56,7 +57,8 @@ fn refused(facts: Facts) -> (String, String) {
 fn where_the_trial_succeeds_there_is_a_jail() {
     let support = judge(facts(said(true, "")));
     let bwrap = Bwrap { path: PathBuf::from("/usr/bin/bwrap"), version: "0.8.0".to_owned() };
-    let wanted = Support { bwrap: Some(bwrap.clone()), obstacle: None, landlock: Some(7), seccomp: true };
+    let wanted =
+        Support { bwrap: Some(bwrap.clone()), obstacle: None, landlock: Some(7), seccomp: true, memory: Ok(1 << 30) };
     assert_eq!(support, wanted);
     assert_eq!(support.jail().unwrap(), bwrap);
 
@@ -212,7 +214,7 @@ impl Fake {
 
     fn support(&self, usual: &Path, patience: Duration) -> Support {
         let path = std::env::join_paths([self.path("nothing"), self.path("bin")]).unwrap();
-        judge(look(&Machine { root: self.0.path(), usual, path: &path, patience }))
+        judge(look(&Machine { root: self.0.path(), usual, path: &path, patience, memory: None }))
     }
 }
 
@@ -259,8 +261,8 @@ fn a_bubblewrap_that_hangs_is_given_up() {
 
 #[test]
 fn this_machine_is_looked_at_for_real() {
-    let nothing = probe(OsStr::new("")).bwrap;
-    let support = probe(OsStr::new("/usr/local/bin:/usr/bin:/bin"));
+    let nothing = probe(OsStr::new(""), None).bwrap;
+    let support = probe(OsStr::new("/usr/local/bin:/usr/bin:/bin"), None);
     assert!(nothing.is_none() || nothing == support.bwrap);
     println!("{support:?}");
     match (&support.obstacle, support.jail()) {

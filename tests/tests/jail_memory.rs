@@ -198,7 +198,11 @@ fn all_of_a_jail_is_in_its_scope_which_goes_with_it() {
     let adj = fs::read_to_string(systemd.work("adj")).unwrap();
     assert!(adj.lines().count() >= 2 && adj.lines().all(|adj| adj == "1000"), "{adj}");
 
-    launcher.kill().unwrap();
+    // `nsenter` has started it.
+    let children = fs::read_to_string(format!("/proc/{0}/task/{0}/children", launcher.id())).unwrap();
+    let corral = children.trim().parse().unwrap();
+    assert!(process::command_line(corral).contains("corral"), "{children}");
+    process::signal(corral, Signal::KILL);
     launcher.wait().unwrap();
     systemd.until_no_scope();
 }

@@ -102,6 +102,7 @@ for set in "${@:-build}"; do
       need x11-utils have xwininfo
       need python3 have python3
       need dbus-daemon have dbus-daemon
+      need systemd test -x /lib/systemd/systemd
       compgen -G "$CORRAL_CACHE/tools/claude-code-*/claude" >/dev/null || need npm have npm
       if ! docker_engine >/dev/null; then # another engine's packages would clash with these
         need docker.io have dockerd
@@ -114,7 +115,6 @@ for set in "${@:-build}"; do
       need ripgrep have rg
       need socat have socat
       need python3 have python3
-      need dbus-daemon have dbus-daemon
       need python3-venv python3 -c 'import ensurepip, venv'
       hops=yes
       ;;

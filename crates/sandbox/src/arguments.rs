@@ -148,9 +148,7 @@ pub fn arguments(policy: &Policy, host: &Host) -> Vec<Argument> {
     all.texts(["--unshare-cgroup-try", "--disable-userns", "--assert-userns-disabled"]);
     all.texts(["--uid", ID, "--gid", ID, "--hostname", "corral", "--cap-drop", "ALL"]);
     all.texts(["--die-with-parent", "--as-pid-1"]);
-    if policy.asks_systemd() {
-        all.text("--info-fd").descriptor(Source::Told);
-    }
+    all.text("--info-fd").descriptor(Source::Told);
 
     all.texts(["--ro-bind", "/usr", "/usr"]);
     for (name, leads_to) in &host.roots {
@@ -217,7 +215,6 @@ impl Arguments {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::memory::{Bus, MemoryBound};
     use std::fs::File;
     use std::os::fd::OwnedFd;
 
@@ -233,7 +230,7 @@ mod tests {
     #[test]
     fn a_policy_becomes_these_arguments() {
         let open = |path: &str| OwnedFd::from(File::open(path).expect("it is there"));
-        let mut policy = Policy::empty()
+        let policy = Policy::empty()
             .with(open("/"), "/home/user", Access::Writable)
             .with(open("/"), "/work/a b", Access::Writable)
             .with(open("/"), "/work/a b/.git/config", Access::ReadOnly)
@@ -262,6 +259,7 @@ mod tests {
 --cap-drop ALL
 --die-with-parent
 --as-pid-1
+--info-fd {Told}
 --ro-bind /usr /usr
 --symlink usr/bin /bin
 --ro-bind /lib /lib
@@ -301,10 +299,5 @@ mod tests {
 --remount-ro /
 --chdir /";
         assert_eq!(lines(&arguments(&policy, &host)), expected);
-
-        // Whose memory is to be bounded has to be known outside.
-        policy.memory = Some(MemoryBound { ram: 1 << 30, swap: 0, buses: vec![Bus::Path("/run/bus".into())] });
-        let told = expected.replace("--as-pid-1\n", "--as-pid-1\n--info-fd {Told}\n");
-        assert_eq!(lines(&arguments(&policy, &host)), told);
     }
 }

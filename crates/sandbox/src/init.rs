@@ -124,8 +124,12 @@ impl Init {
     /// Waits until the launcher hangs up: until this process ends, what the jail's control group counted can be read.
     fn part(&self) -> io::Result<()> {
         let patience = Timespec::try_from(PARTING).ok();
-        let mut gone = [PollFd::new(&self.channel, PollFlags::IN)];
-        Ok(poll(&mut gone, patience.as_ref()).map(drop)?)
+        loop {
+            match poll(&mut [PollFd::new(&self.channel, PollFlags::IN)], patience.as_ref()) {
+                Err(rustix::io::Errno::INTR) => {}
+                result => return Ok(result.map(drop)?),
+            }
+        }
     }
 
     fn carry_out(&mut self, request: Request) -> io::Result<()> {

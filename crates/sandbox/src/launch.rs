@@ -22,6 +22,7 @@ use rustix::process::{Pid, PidfdFlags, pidfd_open};
 
 use crate::arguments::{Argument, Host, INIT, Source, arguments, files};
 use crate::channel::Channel;
+use crate::info;
 use crate::keyring;
 use crate::memory::{Bounding, Group, Joining, Unbounded};
 use crate::policy::Policy;
@@ -56,7 +57,7 @@ impl Jail {
         // systemd is asked while bubblewrap works.
         let tasks = policy.limits.processes;
         let bounding = policy.memory.as_ref().ok_or(Unbounded::NoBus).and_then(|bound| Bounding::begin(bound, tasks));
-        let Spawned { bwrap, socket, mut told } = spawn(bwrap, policy)
+        let Spawned { bwrap, socket, told } = spawn(bwrap, policy)
             .map_err(|error| Error::new(Code::JailFailed, "bubblewrap cannot be started").because(error))?;
         let channel = Channel::new(socket);
         let memory = Err(Unbounded::NoBus);
@@ -66,9 +67,8 @@ impl Jail {
         // Where it has ended already, what it said is told below.
         let _ = jail.channel.send(&Request::SetUp(set_up), &[]);
         // bubblewrap and the init are all that there is; what comes later is where they are.
-        let joining = bounding.map(|bounding| {
-            bounding.with(std::iter::once(jail.bwrap.id()).chain(told.as_mut().and_then(child)).collect())
-        });
+        let both = std::iter::once(jail.bwrap.id()).chain(info::child(told)).collect();
+        let joining = bounding.map(|bounding| bounding.with(both));
         match jail.channel.receive() {
             Ok(Some(Event::Ready { landlock })) => {
                 let sockets = jail.channel.descriptors(policy.listen.len()).map_err(broken)?;
@@ -167,26 +167,8 @@ pub(crate) fn broken(error: io::Error) -> Error {
 struct Spawned {
     bwrap: Child,
     socket: UnixStream,
-    /// Where it tells its child's number, if that is wanted.
-    told: Option<PipeReader>,
-}
-
-/// The number of bubblewrap's child, as it says once that is there. None where it ended without.
-///
-/// It goes on to write: the pipe has to stay open until the jail stands, or it would end of that.
-fn child(told: &mut PipeReader) -> Option<u32> {
-    let mut text = Vec::new();
-    let mut piece = [0; 256];
-    loop {
-        let read = told.read(&mut piece).ok().filter(|read| *read > 0)?;
-        text.extend_from_slice(piece.get(..read)?);
-        let said = str::from_utf8(&text).ok()?;
-        let number = said.split_once("\"child-pid\":").map(|(_, rest)| rest.trim_start());
-        // It is whole when something follows.
-        if let Some((digits, _)) = number.and_then(|rest| rest.split_once(|c: char| !c.is_ascii_digit())) {
-            return digits.parse().ok();
-        }
-    }
+    /// Where it tells its child's number.
+    told: PipeReader,
 }
 
 fn spawn(bwrap: &Path, policy: &Policy) -> io::Result<Spawned> {
@@ -196,12 +178,12 @@ fn spawn(bwrap: &Path, policy: &Policy) -> io::Result<Spawned> {
     let contents = files(policy, &host).into_iter().map(|file| in_memory("file", &file.content));
     let contents = contents.collect::<io::Result<Vec<_>>>()?;
     let init = open("/proc/self/exe", OFlags::PATH | OFlags::CLOEXEC, Mode::empty())?;
-    let (told, telling) = policy.asks_systemd().then(io::pipe).transpose()?.unzip();
+    let (told, telling) = io::pipe()?;
     let descriptor = |source: Source| match source {
         Source::Bind(index) => policy.binds.get(index).map(|bind| bind.source.as_fd()),
         Source::File(index) => contents.get(index).map(AsFd::as_fd),
         Source::Init => Some(init.as_fd()),
-        Source::Told => telling.as_ref().map(AsFd::as_fd),
+        Source::Told => Some(telling.as_fd()),
     };
     let mut inherited = Vec::new();
     let mut options = Vec::new();

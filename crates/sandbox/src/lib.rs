@@ -10,6 +10,7 @@ pub mod audit;
 mod bed;
 mod beneath;
 mod channel;
+mod info;
 pub mod init;
 pub mod keyring;
 pub mod landlock_layer;

@@ -27,7 +27,7 @@ use self::scope::Scope;
 /// `oom_score_adj` of all that runs in a jail: the kernel ends it before anything that does not ask for the same.
 pub(crate) const FIRST_TO_GO: &str = "1000";
 
-/// How long systemd may take; it is not waited for longer.
+/// How long systemd may take to answer a user who waits for the jail.
 const PATIENCE: Duration = Duration::from_millis(300);
 
 /// Bounds are whole mebibytes, which are whole pages everywhere.
@@ -42,6 +42,8 @@ pub struct MemoryBound {
     pub swap: u64,
     /// Where systemd may answer, in the order in which they are tried; without any there is no bound.
     pub buses: Vec<Bus>,
+    /// How long systemd may take; it is not waited for longer.
+    pub patience: Duration,
 }
 
 impl MemoryBound {
@@ -54,7 +56,7 @@ impl MemoryBound {
     fn of(meminfo: &str, buses: Vec<Bus>) -> Option<Self> {
         let most = |name: &str| Some(bytes_of(meminfo, name)? / 4 * 3 / MEBIBYTE * MEBIBYTE);
         let ram = most("MemTotal:").filter(|ram| *ram > 0)?;
-        Some(Self { ram, swap: most("SwapTotal:").unwrap_or_default(), buses })
+        Some(Self { ram, swap: most("SwapTotal:").unwrap_or_default(), buses, patience: PATIENCE })
     }
 }
 
@@ -119,7 +121,7 @@ pub(crate) fn trial(bound: &MemoryBound, programs: &OsStr) -> Result<u64, Unboun
 /// A control group that is being made, while the jail is.
 pub(crate) struct Bounding {
     unit: String,
-    ram: u64,
+    bound: MemoryBound,
     processes: oneshot::Sender<Vec<u32>>,
     outcome: Receiver<Result<(), Unbounded>>,
 }
@@ -135,29 +137,30 @@ impl Bounding {
         let scope = Scope { name: unit.clone(), ram: bound.ram, swap: bound.swap, tasks };
         let (processes, known) = oneshot::channel();
         let (told, outcome) = mpsc::sync_channel(1);
-        let buses = bound.buses.clone();
+        let MemoryBound { buses, patience, .. } = bound.clone();
         let ask = move || {
             let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
-            let asked = runtime.map_err(failed).and_then(|runtime| runtime.block_on(bus::ask(&buses, &scope, known)));
+            let asked =
+                runtime.map_err(failed).and_then(|runtime| runtime.block_on(bus::ask(&buses, patience, &scope, known)));
             // Who does not wait any longer goes on without.
             let _ = told.send(asked);
         };
         std::thread::Builder::new().name("scope".to_owned()).spawn(ask).map_err(failed)?;
-        Ok(Self { unit, ram: bound.ram, processes, outcome })
+        Ok(Self { unit, bound: bound.clone(), processes, outcome })
     }
 
     /// Says which processes are to be in it, once these exist.
     pub(crate) fn with(self, processes: Vec<u32>) -> Joining {
         // Where nobody takes them, the outcome says why.
         let _ = self.processes.send(processes.clone());
-        Joining { unit: self.unit, ram: self.ram, processes, outcome: self.outcome }
+        Joining { unit: self.unit, bound: self.bound, processes, outcome: self.outcome }
     }
 }
 
 /// Processes on their way into a control group.
 pub(crate) struct Joining {
     unit: String,
-    ram: u64,
+    bound: MemoryBound,
     processes: Vec<u32>,
     outcome: Receiver<Result<(), Unbounded>>,
 }
@@ -165,7 +168,7 @@ pub(crate) struct Joining {
 impl Joining {
     /// Waits until they are in it. What systemd says is not taken for granted: the kernel is asked.
     pub(crate) fn finish(self) -> Result<Group, Unbounded> {
-        self.outcome.recv_timeout(PATIENCE).map_err(|_| Unbounded::NoAnswer)??;
+        self.outcome.recv_timeout(self.bound.patience).map_err(|_| Unbounded::NoAnswer)??;
         let mut found = None;
         for process in &self.processes {
             let group = Group::of(ROOT.as_ref(), *process).ok_or(Unbounded::NoController)?;
@@ -174,7 +177,7 @@ impl Joining {
             }
             found = Some(group);
         }
-        found.filter(|group| group.limit() == Some(self.ram)).ok_or(Unbounded::NoController)
+        found.filter(|group| group.limit() == Some(self.bound.ram)).ok_or(Unbounded::NoController)
     }
 }
 

@@ -97,11 +97,6 @@ impl Policy {
         self
     }
 
-    /// Whether there is anybody who could bound its memory.
-    pub(crate) fn asks_systemd(&self) -> bool {
-        self.memory.as_ref().is_some_and(|bound| !bound.buses.is_empty())
-    }
-
     /// Folders and files that may be written beneath.
     pub fn writable(&self) -> impl Iterator<Item = &Path> {
         let shown = self.binds.iter().filter(|bind| bind.access == Access::Writable).map(|bind| bind.at.as_path());

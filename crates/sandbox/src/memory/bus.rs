@@ -2,6 +2,7 @@
 
 use std::fmt::Display;
 use std::path::PathBuf;
+use std::time::Duration;
 
 use futures_util::StreamExt;
 use rustix::net::{AddressFamily, SocketAddrUnix, SocketFlags, SocketType, connect, socket_with};
@@ -12,8 +13,8 @@ use zbus::message::Type;
 use zbus::zvariant::{ObjectPath, OwnedObjectPath};
 use zbus::{Connection, MatchRule, MessageStream, connection};
 
+use super::Unbounded;
 use super::scope::{Property, Scope, is_too_old};
-use super::{PATIENCE, Unbounded};
 
 const SYSTEMD: &str = "org.freedesktop.systemd1";
 const PATH: &str = "/org/freedesktop/systemd1";
@@ -78,11 +79,16 @@ fn unescaped(value: &str) -> Option<Vec<u8>> {
 }
 
 /// Asks for the scope at the first bus that systemd is at, once the processes are known.
-pub(super) async fn ask(buses: &[Bus], scope: &Scope, processes: oneshot::Receiver<Vec<u32>>) -> Result<(), Unbounded> {
+pub(super) async fn ask(
+    buses: &[Bus],
+    patience: Duration,
+    scope: &Scope,
+    processes: oneshot::Receiver<Vec<u32>>,
+) -> Result<(), Unbounded> {
     let mut last = Unbounded::NoBus;
     let mut systemd = None;
     for bus in buses {
-        match timeout(PATIENCE, Systemd::at(bus)).await {
+        match timeout(patience, Systemd::at(bus)).await {
             Ok(Ok(found)) => {
                 systemd = Some(found);
                 break;
@@ -94,7 +100,7 @@ pub(super) async fn ask(buses: &[Bus], scope: &Scope, processes: oneshot::Receiv
     let Some(mut systemd) = systemd else { return Err(last) };
     // The jail was not built.
     let processes = processes.await.map_err(|_| refused("there is no jail"))?;
-    timeout(PATIENCE, systemd.start(scope, &processes)).await.map_err(|_| Unbounded::NoAnswer)?
+    timeout(patience, systemd.start(scope, &processes)).await.map_err(|_| Unbounded::NoAnswer)?
 }
 
 struct Systemd {

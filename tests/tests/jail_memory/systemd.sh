@@ -3,7 +3,13 @@
 #   systemd.sh start GROUP MEMINFO          as root; ends with whoever it was started by
 #   systemd.sh enter GROUP PID COMMAND...   runs a command beside that systemd, whose process here is PID
 #   systemd.sh clean GROUP                  removes the control groups
+# It ends with 77 where this machine does not let it make what systemd needs.
 set -eu
+
+cannot() {
+  printf '%s\n' "$1" >&2
+  exit 77
+}
 
 mounts() { # where control groups are mounted, of which version, with which options
   awk '$3 == "cgroup" || $3 == "cgroup2" { print $2, $3, $4 }' /proc/self/mounts
@@ -11,14 +17,28 @@ mounts() { # where control groups are mounted, of which version, with which opti
 
 case $1 in
 start)
-  mounts | while read -r at _; do
-    mkdir "$at/$2"
+  bounds=
+  while read -r at kind options; do
+    mkdir "$at/$2" || cannot "control groups cannot be made in $at"
+    case $kind,$options, in
+    cgroup,*,memory,*) bounds=yes ;;
+    cgroup2,*)
+      # Which controllers there are for groups beneath.
+      if grep -qw memory "$at/cgroup.controllers"; then
+        echo +memory >"$at/cgroup.subtree_control" || cannot "the memory controller cannot be passed on in $at"
+        bounds=yes
+      fi
+      ;;
+    esac
     for file in cpuset.cpus cpuset.mems; do
       # Of version 1: nobody may run in a group that has none.
       if [ -e "$at/$2/$file" ] && [ ! -s "$at/$2/cgroup.controllers" ]; then cat "$at/$file" >"$at/$2/$file"; fi
     done
     echo $$ >"$at/$2/cgroup.procs"
-  done
+  done <<EOF
+$(mounts)
+EOF
+  [ "$bounds" ] || cannot 'no control group here bounds memory'
   exec setpriv --pdeathsig KILL unshare --pid --fork --kill-child --mount --cgroup "$0" inside "$3"
   ;;
 inside)

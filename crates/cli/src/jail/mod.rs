@@ -15,7 +15,7 @@ use std::path::{Path, PathBuf};
 use corral_core::{Code, Error, Result, Secret};
 use corral_daemon::{Environment, Paths};
 use corral_sandbox::audit::{Record, Report, Snapshot};
-use corral_sandbox::memory::{MemoryBound, buses, gib};
+use corral_sandbox::memory::{MemoryBound, Unbounded, buses, gib};
 use corral_sandbox::protected::{Pin, Protected, Protection};
 use corral_sandbox::protocol::{Ending, ResourceLimits};
 use corral_sandbox::support::{Support, probe};
@@ -118,6 +118,10 @@ impl Plan {
         let directory = self.workspace.path().as_os_str().to_owned();
         let label = label(&command, self.workspace.path());
         let (mut jail, aftermath) = self.build(label, token)?;
+        // Of what is so each time, `corral doctor` tells.
+        if let Err(late @ Unbounded::NoAnswer) = &jail.memory {
+            remark(&format!("the jail's memory has no bound this time: {late}"));
+        }
         let ending = jail.attend(Main { command, environment, directory });
         let killed = jail.killed_for_memory();
         // All that ran in it has ended before its workspace is looked at.
@@ -224,7 +228,7 @@ pub(crate) fn label_of(program: &OsStr, workspace: &Path) -> String {
 }
 
 /// What is said where the kernel has ended so many processes for reaching this bound.
-pub(crate) fn out_of_memory(count: u64, bound: u64) -> String {
+fn out_of_memory(count: u64, bound: u64) -> String {
     let processes = if count == 1 { "a process was".to_owned() } else { format!("{count} processes were") };
     format!("out of memory: {processes} killed, because the jail may take {} at most", gib(bound))
 }

@@ -96,6 +96,7 @@ fn an_ordinary_user_with_docker() {
 }
 
 /// None, and a word, where the tests' own user is one.
+#[allow(clippy::print_stderr, reason = "test code: shown when a test fails")]
 fn ordinary() -> Option<Ordinary> {
     let user = Ordinary::of_root();
     if user.is_none() {

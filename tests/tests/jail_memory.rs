@@ -41,7 +41,7 @@ impl Systemd {
         let not_tested = |why: &str| {
             // Not captured: it is to be seen in each run.
             let said = "NOT TESTED: that a jail which takes more memory than its bound is ended";
-            writeln!(std::io::stderr(), "{said}: {why}").unwrap();
+            writeln!(std::io::stderr(), "{said}: {why}").expect("standard error");
             None
         };
         if !rustix::process::geteuid().is_root() {

@@ -185,7 +185,7 @@ impl Joining {
 pub fn gib(bytes: u64) -> String {
     match bytes >> 30 {
         0 => format!("{} MiB", bytes >> 20),
-        whole => format!("{whole}.{} GiB", (bytes % (1 << 30)) * 10 >> 30),
+        whole => format!("{whole}.{} GiB", ((bytes % (1 << 30)) * 10) >> 30),
     }
 }
 

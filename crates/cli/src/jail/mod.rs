@@ -164,7 +164,9 @@ impl Plan {
         };
         drop(policy);
         // It was told before this.
-        left.into_iter().for_each(|(mark, _)| mark.lift());
+        for (mark, _) in left {
+            mark.lift();
+        }
         // It was asked for last, and the daemon has no use for it.
         let listener = ide.is_some().then(|| jail.listeners.pop()).flatten();
         let ide = ide.zip(listener).map(|(ide, listener)| ide.open(listener)).transpose()?;

@@ -137,7 +137,10 @@ enum Does {
     Denies,
 }
 
-struct Fake(Does, Sender<(String, String, Vec<(String, OwnedValue)>)>);
+/// What it was asked for: a name, a mode, properties.
+type Asked = (String, String, Vec<(String, OwnedValue)>);
+
+struct Fake(Does, Sender<Asked>);
 
 #[zbus::interface(name = "org.freedesktop.systemd1.Manager")]
 impl Fake {
@@ -146,9 +149,10 @@ impl Fake {
         name: String,
         mode: String,
         properties: Vec<(String, OwnedValue)>,
-        _others: Vec<(String, Vec<(String, OwnedValue)>)>,
+        others: Vec<(String, Vec<(String, OwnedValue)>)>,
         #[zbus(signal_emitter)] emitter: SignalEmitter<'_>,
     ) -> fdo::Result<OwnedObjectPath> {
+        assert_eq!(others, [], "no other unit is asked for");
         let is_new = properties.iter().any(|(name, _)| name == "OOMPolicy");
         self.1.send((name.clone(), mode, properties)).unwrap();
         let job = OwnedObjectPath::try_from("/org/freedesktop/systemd1/job/7").unwrap();
@@ -180,7 +184,7 @@ impl Fake {
 }
 
 /// What comes of asking a fake at a bus of its own, and what it was asked for.
-fn asked(does: Does) -> (Result<Group, Unbounded>, Vec<(String, String, Vec<(String, OwnedValue)>)>) {
+fn asked(does: Does) -> (Result<Group, Unbounded>, Vec<Asked>) {
     let daemon = Daemon::start();
     let (tell, told) = mpsc::channel();
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap();
@@ -206,7 +210,8 @@ fn what_systemd_says_is_not_taken_for_granted() {
     // Nothing was moved by the fake, whatever it says.
     assert_eq!(outcome, Err(Unbounded::NoController));
     let [(name, mode, properties)] = requests.as_slice() else { panic!("{requests:?}") };
-    assert!(name.starts_with("corral-jail-") && name.ends_with(".scope") && name.len() == 34, "{name}");
+    let number = name.strip_prefix("corral-jail-").and_then(|rest| rest.strip_suffix(".scope"));
+    assert!(number.is_some_and(|number| number.len() == 16), "{name}");
     assert_eq!(mode, "fail");
     let scope = Scope { name: name.clone(), ram: 1 << 30, swap: 1 << 20, tasks: 9 };
     let wanted = scope.properties(&[std::process::id()], false);

@@ -361,10 +361,14 @@ fn a_holder_that_is_killed_leaves_nothing_running_and_the_loss_is_told() {
     let caller = sessions.start(&["--session", "a", "--", "sleep 1000"]);
     until(PATIENCE, "it runs", || sessions.is_busy("a").then_some(()));
     let holder = sessions.holder("a").expect("it is there");
-    let bwrap = format!("/proc/{holder}/task/{holder}/children");
-    let jail: Vec<u32> =
-        std::fs::read_to_string(bwrap).expect("children").split_whitespace().flat_map(str::parse).collect();
-    assert!(!jail.is_empty() && jail.iter().all(|pid| process::runs(*pid)));
+    let children = |pid: u32| -> Vec<u32> {
+        let text = std::fs::read_to_string(format!("/proc/{pid}/task/{pid}/children")).expect("children");
+        text.split_whitespace().flat_map(str::parse).collect()
+    };
+    // bubblewrap, and the init, which ends after all others; bubblewrap does not wait for it when it is killed.
+    let mut jail = children(holder);
+    jail.extend(jail.clone().into_iter().flat_map(children));
+    assert!(jail.len() == 2 && jail.iter().all(|pid| process::runs(*pid)), "{jail:?}");
     process::signal(holder, Signal::KILL);
     let told = Told::of(caller);
     assert_eq!(told.code, Some(78), "{told:?}");

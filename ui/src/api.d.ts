@@ -28,7 +28,7 @@ export interface paths {
             path?: never;
             cookie?: never;
         };
-        /** What runs, what is going on, and what is wrong. */
+        /** What runs, what is going on, and what is wrong; to a session no other sessions. */
         get: operations["status"];
         put?: never;
         post?: never;
@@ -98,7 +98,7 @@ export interface paths {
         };
         get?: never;
         put?: never;
-        /** Replace the loaded model, or load one where none is. */
+        /** Replace the loaded model, or load one where none is. A session may not use `force`. */
         post: operations["switch"];
         delete?: never;
         options?: never;

@@ -10,7 +10,7 @@ use http::StatusCode;
 use crate::body;
 use crate::dto::{OperationAnswer, PlanAnswer, StartRequest, StopRequest, SwitchRequest};
 use crate::failure::Failure;
-use crate::router::Shared;
+use crate::router::{Shared, caller};
 
 /// `POST /start`
 pub(crate) async fn start(State(shared): State<Shared>, request: Request) -> Result<Response, Failure> {
@@ -28,7 +28,14 @@ pub(crate) async fn stop(State(shared): State<Shared>, request: Request) -> Resu
 
 /// `POST /switch`
 pub(crate) async fn switch(State(shared): State<Shared>, request: Request) -> Result<Response, Failure> {
+    let is_session = caller(&request).is_some();
     let asked: SwitchRequest = body::json(request).await?;
+    if asked.force && is_session {
+        // What it would cut are other sessions' requests.
+        return Err(Error::new(Code::Forbidden, "a session may switch, but not with `force`")
+            .hint("leave `force` out, so that running requests may end, or run `corral switch --force` outside")
+            .into());
+    }
     if asked.dry_run {
         let plan = shared.controller.dry_run(asked.model).await?;
         return Ok(Json(PlanAnswer { plan }).into_response());

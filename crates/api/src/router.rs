@@ -12,7 +12,7 @@ use corral_core::command::ControllerHandle;
 use corral_core::listen::Via;
 use corral_core::log::LogBuffer;
 use corral_core::ports::UsageSource;
-use corral_core::{Code, Error, Secret};
+use corral_core::{Code, Error, Secret, SessionId};
 use futures_util::FutureExt;
 use http::header::{ALLOW, CACHE_CONTROL, HeaderValue, X_CONTENT_TYPE_OPTIONS};
 use http::{Method, Uri};
@@ -92,6 +92,15 @@ fn via(request: &Request) -> Option<&Via> {
     request.extensions().get::<Arc<Via>>().map(Arc::as_ref)
 }
 
+/// The session whose token a request bears.
+#[derive(Debug, Clone)]
+struct Caller(SessionId);
+
+/// The session that asks; none where it is the user, with the management token.
+pub(crate) fn caller(request: &Request) -> Option<&SessionId> {
+    request.extensions().get::<Caller>().map(|Caller(session)| session)
+}
+
 /// Everything passes here first: `Host` and `Origin` are checked, a panic becomes an answer.
 async fn guarded(State(shared): State<Shared>, request: Request, next: Next) -> Response {
     let port = via(&request).map_or(shared.port, |via| via.port);
@@ -117,18 +126,24 @@ struct Asked {
     sessions: bool,
 }
 
-async fn with_token(State(Asked { shared, sessions }): State<Asked>, request: Request, next: Next) -> Response {
+async fn with_token(State(Asked { shared, sessions }): State<Asked>, mut request: Request, next: Next) -> Response {
     let via = via(&request);
+    let mut caller = None;
     let session = |token: &str| {
         let session = shared.controller.session_of(token)?;
-        via.is_none_or(|via| via.session == session).then_some(sessions)
+        let may = via.is_none_or(|via| via.session == session).then_some(sessions);
+        caller = Some(session);
+        may
     };
     // Where a session's own listener is, nobody comes in but that session.
     let management = via.is_none().then_some(&shared.token);
-    match check_token(request.headers(), management, session) {
-        Ok(()) => next.run(request).await,
-        Err(error) => Failure::from(error).into_response(),
+    if let Err(error) = check_token(request.headers(), management, session) {
+        return Failure::from(error).into_response();
     }
+    if let Some(session) = caller {
+        request.extensions_mut().insert(Caller(session));
+    }
+    next.run(request).await
 }
 
 async fn wrong_method(method: Method, uri: Uri) -> Response {

@@ -150,7 +150,7 @@ pub(crate) const ROUTES: &[Route] = &[
     Route {
         path: "/status",
         operation_id: "status",
-        summary: "What runs, what is going on, and what is wrong.",
+        summary: "What runs, what is going on, and what is wrong; to a session no other sessions.",
         sessions: true,
         answers: &[Answer {
             status: 200,
@@ -199,7 +199,7 @@ pub(crate) const ROUTES: &[Route] = &[
         method: Method::POST,
         path: "/switch",
         operation_id: "switch",
-        summary: "Replace the loaded model, or load one where none is.",
+        summary: "Replace the loaded model, or load one where none is. A session may not use `force`.",
         sessions: true,
         request: Some(schema::<SwitchRequest>),
         answers: &[

@@ -41,3 +41,31 @@ async fn what_is_no_session_is_not_found() {
     bench.post("/sessions", r#"{"lable":"x"}"#).await.error(400, "invalid_request");
     assert_eq!(bench.post("/sessions", &format!(r#"{{"label":"{}"}}"#, "é".repeat(200))).await.status, 201);
 }
+
+#[tokio::test]
+async fn a_session_is_told_of_no_other() {
+    let bench = Bench::new().await;
+    let own = bench.controller.open_session(Some("own".to_owned())).await.expect("a session");
+    bench.controller.open_session(Some("secret-project".to_owned())).await.expect("a session");
+    let bearer = format!("Bearer {}", own.token.expose());
+    let told = bench.ask("GET", "/status").with("Authorization", &bearer).send().await.json();
+    assert_eq!(told["sessions"].as_array().expect("sessions").len(), 1, "{told:#}");
+    assert_eq!(told["sessions"][0]["id"], own.session.id.to_string());
+    assert!(!told.to_string().contains("secret-project"));
+    let user = bench.get("/status").await.json();
+    assert_eq!(user["sessions"].as_array().expect("sessions").len(), 2, "the user is told of both");
+}
+
+#[tokio::test]
+async fn a_session_may_switch_but_cut_nobody() {
+    let bench = Bench::new().await;
+    let bearer = format!("Bearer {}", bench.controller.open_session(None).await.expect("a session").token.expose());
+    let switch = |body: &str| bench.ask("POST", "/switch").body(body).with("Authorization", &bearer);
+    for body in [r#"{"model":"a","force":true}"#, r#"{"model":"a","force":true,"dry_run":true}"#] {
+        let (message, hint) = switch(body).send().await.error(403, "forbidden");
+        assert!(message.contains("force") && hint.contains("corral switch --force"), "{message} {hint}");
+    }
+    assert_eq!(switch(r#"{"model":"a","force":false,"wait":true}"#).send().await.status, 200);
+    let by_the_user = bench.post("/switch", r#"{"model":"b","force":true,"wait":true}"#).await;
+    assert_eq!(by_the_user.status, 200, "the user may");
+}

@@ -14,22 +14,21 @@ use std::time::Duration;
 
 use close_fds::CloseFdsBuilder;
 use corral_core::{Code, Error, Result};
-use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::fs::{MemfdFlags, Mode, OFlags, memfd_create, open};
 use rustix::io::{FdFlags, fcntl_setfd};
 use rustix::net::{Shutdown, shutdown};
-use rustix::process::{Pid, PidfdFlags, pidfd_open};
 
 use crate::arguments::{Argument, Host, INIT, Source, arguments, files};
 use crate::channel::Channel;
+use crate::held::Held;
 use crate::info;
 use crate::keyring;
 use crate::memory::{Bounding, Group, Joining, Unbounded};
 use crate::policy::Policy;
 use crate::protocol::{Event, Request, Run, SetUp};
 
-/// How long a jail may take to end by itself.
-const END: Duration = Duration::from_secs(5);
+/// How long a jail may take until nothing of it runs any more: so long that thousands of busy processes have their turn.
+const END: Duration = Duration::from_secs(20);
 
 /// How much of what bubblewrap says is repeated, in bytes.
 const SAID: u64 = 4096;
@@ -37,7 +36,7 @@ const SAID: u64 = 4096;
 /// A jail that stands, and ends with this value.
 #[derive(Debug)]
 pub struct Jail {
-    bwrap: Child,
+    held: Held,
     channel: Channel<UnixStream>,
     /// The sockets that listen on the jail's own 127.0.0.1, in the order of [`Policy::listen`].
     pub listeners: Vec<TcpListener>,
@@ -61,15 +60,24 @@ impl Jail {
             .map_err(|error| Error::new(Code::JailFailed, "bubblewrap cannot be started").because(error))?;
         let channel = Channel::new(socket);
         let memory = Err(Unbounded::NoBus);
-        let mut jail = Self { bwrap, channel, listeners: Vec::new(), landlock: None, memory };
+        let held = Held::new(bwrap);
+        let mut jail = Self { held, channel, listeners: Vec::new(), landlock: None, memory };
         let writable = policy.writable().map(|path| path.as_os_str().to_owned()).collect();
         let set_up = SetUp { listen: policy.listen.clone(), writable, limits: policy.limits };
         // Where it has ended already, what it said is told below.
         let _ = jail.channel.send(&Request::SetUp(set_up), &[]);
+        let first = info::child(told);
+        if let Some(first) = first {
+            // Where it has gone already, it does not become ready.
+            let _ = jail.held.hold(first);
+        }
         // bubblewrap and the init are all that there is; what comes later is where they are.
-        let both = std::iter::once(jail.bwrap.id()).chain(info::child(told)).collect();
+        let both = std::iter::once(jail.held.id()).chain(first).collect();
         let joining = bounding.map(|bounding| bounding.with(both));
         match jail.channel.receive() {
+            Ok(Some(Event::Ready { .. })) if !jail.held.is_complete() => {
+                Err(broken(io::Error::other("its first process is not known outside")))
+            }
             Ok(Some(Event::Ready { landlock })) => {
                 let sockets = jail.channel.descriptors(policy.listen.len()).map_err(broken)?;
                 jail.listeners = sockets.into_iter().map(TcpListener::from).collect();
@@ -89,7 +97,7 @@ impl Jail {
     /// Why there is no jail, in bubblewrap's words.
     fn explained(&mut self) -> Error {
         let mut said = String::new();
-        if let Some(errors) = self.bwrap.stderr.take() {
+        if let Some(errors) = self.held.errors() {
             // What cannot be read is not told.
             let _ = errors.take(SAID).read_to_string(&mut said);
         }
@@ -112,12 +120,16 @@ impl Jail {
         self.channel.send(&Request::End { id }, &[]).map_err(broken)
     }
 
-    /// Waits for bubblewrap's end.
-    fn ends_within(&self, time: Duration) -> bool {
-        let pid = i32::try_from(self.bwrap.id()).ok().and_then(Pid::from_raw);
-        let end = pid.and_then(|pid| pidfd_open(pid, PidfdFlags::empty()).ok());
-        let (Some(end), Ok(time)) = (end, Timespec::try_from(time)) else { return false };
-        poll(&mut [PollFd::new(&end, PollFlags::IN)], Some(&time)).is_ok_and(|ended| ended > 0)
+    /// Ends the jail with all that runs in it, and returns when nothing of it works on the workspace any more.
+    ///
+    /// [`Code::JailFailed`] where something still does: nobody can say then what will be there.
+    pub fn close(mut self) -> Result<()> {
+        self.end_all()
+    }
+
+    fn end_all(&mut self) -> Result<()> {
+        let _ = shutdown(&self.channel, Shutdown::Both);
+        self.held.end(END)
     }
 
     /// Its events.
@@ -135,7 +147,7 @@ impl Jail {
 
     /// The process that holds the jail, outside of it.
     pub fn pid(&self) -> u32 {
-        self.bwrap.id()
+        self.held.id()
     }
 }
 
@@ -148,13 +160,9 @@ impl AsFd for Jail {
 
 impl Drop for Jail {
     fn drop(&mut self) {
-        // Its init ends when the launcher goes, and all of the jail with it. bubblewrap ends after the last of them, so
-        // once it has, nothing of the jail works on the workspace any more.
-        let _ = shutdown(&self.channel, Shutdown::Both);
-        if !self.ends_within(END) {
-            let _ = self.bwrap.kill();
+        if let Err(error) = self.end_all() {
+            tracing::warn!("{error}");
         }
-        let _ = self.bwrap.wait();
     }
 }
 

@@ -64,6 +64,8 @@ pub struct GitDir {
     pub pins: Vec<Pin>,
     /// To be bound read-only.
     pub protected: Vec<Protected>,
+    /// Sockets, as [`Protection::sockets`].
+    pub sockets: Vec<PathBuf>,
 }
 
 /// Something that the user should know of.
@@ -94,6 +96,8 @@ pub struct Protection {
     pub pins: Vec<Pin>,
     /// To be bound read-only over the workspace.
     pub protected: Vec<Protected>,
+    /// Sockets, beneath the workspace, over each of which something else is to be bound: whoever listens is outside.
+    pub sockets: Vec<PathBuf>,
     /// The repository, where it lies outside.
     pub git_dir: Option<GitDir>,
     /// What could not be done.
@@ -105,7 +109,7 @@ pub struct Protection {
 impl Protection {
     /// Looks through the workspace. `now` is the time by the clock of the file system: the machine's.
     ///
-    /// [`Code::WorkspaceInvalid`]: it cannot be read.
+    /// [`Code::WorkspaceInvalid`]: it cannot be read, or has too many sockets in it to be hidden.
     pub fn of(workspace: &Workspace, now: Timestamp) -> Result<Self> {
         let mut notices = Vec::new();
         let outside = git_dir::outside(workspace).unwrap_or_else(|notice| {
@@ -120,16 +124,31 @@ impl Protection {
                 let root = Root { folder: folder.as_fd(), path: &path, workspace: workspace.path() };
                 let (pins, protected, part) = part(root, workspace, &[], &mut notices)?;
                 leads = self::leads::leads(root, &part.survey, None, workspace.home());
+                let sockets = sockets(&part)?;
                 parts.push(part);
-                Some(GitDir { path, folder, pins, protected })
+                Some(GitDir { path, folder, pins, protected, sockets })
             }
             None => None,
         };
         let inside = Root { folder: workspace.folder(), path: workspace.path(), workspace: workspace.path() };
         let (pins, protected, part) = part(inside, workspace, &leads, &mut notices)?;
+        let sockets = sockets(&part)?;
         parts.insert(0, part);
-        Ok(Self { pins, protected, git_dir, notices, snapshot: Snapshot::new(parts, now) })
+        Ok(Self { pins, protected, sockets, git_dir, notices, snapshot: Snapshot::new(parts, now) })
     }
+}
+
+/// More sockets than so many are not hidden one by one: each costs bubblewrap a look through all mounts.
+const SOCKETS: usize = 128;
+
+fn sockets(part: &Part) -> Result<Vec<PathBuf>> {
+    let count = part.survey.sockets.len();
+    if count > SOCKETS {
+        let what = format!("{} has more than {SOCKETS} sockets in it, which are to be hidden", shown(&part.path));
+        return Err(Error::new(Code::WorkspaceInvalid, what)
+            .hint("`find . -type s` in it shows them: remove those that no program uses any more"));
+    }
+    Ok(part.survey.sockets.iter().cloned().collect())
 }
 
 /// What is to be done about one root; `others` lead there from elsewhere, by absolute paths.

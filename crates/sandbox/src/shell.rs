@@ -182,6 +182,11 @@ impl Shell {
         self.stands
     }
 
+    /// Ends the jail with all that runs in it, as [`Jail::close`] does.
+    pub fn close(self) -> Result<()> {
+        self.jail.close()
+    }
+
     /// The process that holds the jail, outside of it.
     pub fn pid(&self) -> u32 {
         self.jail.pid()

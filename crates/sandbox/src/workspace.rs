@@ -1,5 +1,6 @@
 //! The folder that is given to the jail to work in.
 
+use std::ffi::OsStr;
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
@@ -28,18 +29,27 @@ impl Workspace {
         let canonical = path.canonicalize().map_err(|error| cannot_open(path, &error))?;
         // By its canonical path it is opened without any link: what was looked at is what is opened.
         let folder = open_folder(&canonical).map_err(|error| cannot_open(path, &error.into()))?;
-        let limits =
-            Limits { home: Place::of(home), forbidden: forbidden.iter().map(|path| Place::of(path)).collect() };
+        let forbidden = forbidden.iter().map(|path| Place::of(path)).collect();
+        let limits = Limits { home: Place::of(home), others: Vec::new(), forbidden };
         if let Some(why) = limits.refusal(&Place::of(&canonical)) {
-            return Err(invalid(format!("{} {why}", shown(&canonical))).hint(
-                "choose a folder that holds one project: the agent reads all in it and can change nearly all of it",
-            ));
+            return Err(too_much(&canonical, &why));
         }
         match accessat(&folder, ".", Access::READ_OK | Access::WRITE_OK | Access::EXEC_OK, AtFlags::empty()) {
             Ok(()) => Ok(Self { path: canonical, folder, limits }),
             Err(Errno::ROFS) => Err(invalid(format!("{} is on a disk that cannot be written", shown(&canonical)))
                 .hint("the agent works on files: copy the folder to a disk that can be written, or mount this one so")),
             Err(error) => Err(cannot_open(&canonical, &error.into())),
+        }
+    }
+
+    /// The same workspace, unless it is too much for these homes' sake as well.
+    ///
+    /// [`Code::WorkspaceInvalid`] if it is.
+    pub fn outside(mut self, homes: &[PathBuf]) -> Result<Self> {
+        self.limits.others = homes.iter().map(|home| Place::of(home)).collect();
+        match self.limits.refusal(&Place::of(&self.path)) {
+            Some(why) => Err(too_much(&self.path, &why)),
+            None => Ok(self),
         }
     }
 
@@ -64,6 +74,22 @@ impl Workspace {
     }
 }
 
+/// The homes of people, by the lines of passwd(5): of root, of this user, and of those whose numbers are not the system's.
+pub fn homes(accounts: &[u8], user: u32) -> Vec<PathBuf> {
+    /// `nobody`, whose home is none.
+    const NOBODY: u32 = 65_534;
+    /// Where login.defs(5) has ordinary users begin.
+    const FIRST: u32 = 1000;
+    let of_line = |line: &[u8]| {
+        let mut fields = line.split(|byte| *byte == b':').skip(2);
+        let number: u32 = str::from_utf8(fields.next()?).ok()?.parse().ok()?;
+        let home = fields.nth(2).filter(|home| home.starts_with(b"/") && home.len() > 1)?;
+        let counts = number == user || number == 0 || (number >= FIRST && number != NOBODY);
+        counts.then(|| PathBuf::from(OsStr::from_bytes(home)))
+    };
+    accounts.split(|byte| *byte == b'\n').filter_map(of_line).collect()
+}
+
 /// A folder by its canonical path, for use as a place to start from.
 pub(crate) fn open_folder(canonical: &Path) -> rustix::io::Result<OwnedFd> {
     let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
@@ -72,6 +98,11 @@ pub(crate) fn open_folder(canonical: &Path) -> rustix::io::Result<OwnedFd> {
 
 fn invalid(message: String) -> Error {
     Error::new(Code::WorkspaceInvalid, message)
+}
+
+fn too_much(path: &Path, why: &str) -> Error {
+    invalid(format!("{} {why}", shown(path)))
+        .hint("choose a folder that holds one project: the agent reads all in it and can change nearly all of it")
 }
 
 fn cannot_open(path: &Path, error: &io::Error) -> Error {
@@ -141,6 +172,8 @@ fn canonical_as_far_as_it_exists(path: &Path) -> PathBuf {
 #[derive(Debug)]
 struct Limits {
     home: Place,
+    /// Homes of accounts of this machine.
+    others: Vec<Place>,
     forbidden: Vec<Place>,
 }
 
@@ -155,6 +188,13 @@ impl Limits {
             Some(Relation::Above) => return Some("holds your home, with all your keys and settings".to_owned()),
             Some(Relation::Within) | None => {}
         }
+        for home in &self.others {
+            match place.lies_to(home) {
+                Some(Relation::Same) => return Some("is the home of an account of this machine".to_owned()),
+                Some(Relation::Above) => return Some(format!("holds the home {}", shown(&home.path))),
+                Some(Relation::Within) | None => {}
+            }
+        }
         for own in &self.forbidden {
             let how = match place.lies_to(own) {
                 Some(Relation::Same) => "is".to_owned(),
@@ -164,7 +204,9 @@ impl Limits {
             };
             return Some(format!("{how} a folder of Corral's own, {}", shown(&own.path)));
         }
-        let of_home = OF_HOME.iter().map(|(name, reach, what)| (self.home.path.join(name), *reach, *what));
+        let homes = std::iter::once(&self.home).chain(&self.others);
+        let of_home =
+            homes.flat_map(|home| OF_HOME.iter().map(move |(name, reach, what)| (home.path.join(name), *reach, *what)));
         let of_system = OF_SYSTEM.iter().map(|(path, reach)| (PathBuf::from(path), *reach, "a folder of the system"));
         for (path, reach, what) in of_system.chain(of_home) {
             // Beneath a folder that is refused only itself nothing is lost by not looking closer.

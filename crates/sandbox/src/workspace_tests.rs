@@ -103,6 +103,38 @@ fn what_is_corrals_own_is_refused_with_what_holds_it_and_what_it_holds() {
 }
 
 #[test]
+fn homes_are_those_of_people() {
+    let accounts = b"root:x:0:0:root:/root:/bin/sh\nwww:x:33:33::/srv/www:/bin/sh\nann:x:1000:1000:,,,:/home/ann:/bin/sh\n\
+        nobody:x:65534:65534::/nonexistent:/bin/false\nown:x:12:12::/home/own:\nbroken:x\n+\nroot2:x:0:0::/:\nlast:x:1001:1001:\xff:/home/\xff";
+    let paths = homes(accounts, 12);
+    let names: Vec<_> = paths.iter().map(|path| path.as_os_str().as_bytes()).collect();
+    assert_eq!(names, [&b"/root"[..], b"/home/ann", b"/home/own", b"/home/\xff"]);
+}
+
+#[test]
+fn the_homes_of_accounts_are_refused_wherever_home_says_it_is() {
+    let bed = Bed::new();
+    create_dir_all(bed.path("ann/.ssh")).unwrap();
+    create_dir_all(bed.path("ann/project")).unwrap();
+    let others = [bed.path("ann"), bed.path("not-there")];
+    let refused = |path: &str| {
+        let error = bed.open(path).unwrap().outside(&others).unwrap_err();
+        assert_eq!(error.code(), Code::WorkspaceInvalid);
+        assert!(error.body().hint.is_some());
+        error.to_string()
+    };
+    assert!(refused("ann").contains("is the home of an account"), "{}", refused("ann"));
+    assert!(refused("ann/.ssh").contains("with keys in it"));
+    symlink("ann", bed.path("link")).unwrap();
+    assert!(refused("link/.").contains("is the home of an account"));
+    bed.open("ann/project").unwrap().outside(&others).unwrap();
+    bed.open("home/project").unwrap().outside(&others).unwrap();
+    create_dir_all(bed.path("homes/bob")).unwrap();
+    let error = bed.open("homes").unwrap().outside(&[bed.path("homes/bob")]).unwrap_err();
+    assert!(error.to_string().contains("holds the home"), "{error}");
+}
+
+#[test]
 fn any_bytes_may_be_in_its_path() {
     let bed = Bed::new();
     for name in [&b"a b"[..], b"'\"$(x)", b"new\nline", b"\xff\xfe", b"-rf", "ü\u{202e}".as_bytes()] {

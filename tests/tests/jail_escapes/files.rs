@@ -3,8 +3,8 @@
 use std::fs;
 use std::os::unix::fs::symlink;
 
-use crate::attempt::{Attempt, Control, attempt, hold};
-use crate::world::{SECRET, World, is_there};
+use crate::attempt::{Attempt, Control, attempt, hold, run_inside};
+use crate::world::{Base, SECRET, World, is_there};
 
 const NOT_THERE: &[&str] = &["ENOENT"];
 const SHUT: &[&str] = &["EROFS", "EACCES", "EPERM"];
@@ -158,6 +158,9 @@ fn writing() -> Vec<Attempt> {
         attempt("more in /tmp than it may hold", &["ENOSPC"], FILL)
             .with("SIZE = (2 << 30) + 1")
             .control(Control::JailWith("SIZE = 1 << 20")),
+        attempt("more in /var/tmp than it may hold", &["ENOSPC"], FILL.replace("/tmp/", "/var/tmp/"))
+            .with("SIZE = (2 << 30) + 1")
+            .control(Control::JailWith("SIZE = 1 << 20")),
         attempt("more in /dev/shm than it may hold", &["ENOSPC"], FILL.replace("/tmp/", "/dev/shm/"))
             .with("SIZE = (2 << 30) + 1")
             .control(Control::JailWith("SIZE = 1 << 20")),
@@ -184,4 +187,15 @@ return True";
 #[test]
 fn files() {
     hold("files", &attempts(), 45, &|_| {});
+}
+
+#[test]
+fn a_home_of_corrals_that_is_not_there_yet_is_made() {
+    let base = Base::new();
+    let mut world = World::new(&base);
+    let home = world.path("new/corral");
+    world.use_corral_home(&home);
+    let seen = run_inside(&world, "return write(os.environ['HOME'] + '/made')");
+    assert_eq!(seen.verdict(), Some("GOT"), "{seen:?}");
+    assert!(is_there(&home), "{seen:?}");
 }

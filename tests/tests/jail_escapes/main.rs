@@ -8,13 +8,16 @@
 
 mod attempt;
 mod daemon;
+mod ends;
 mod environment;
 mod files;
 mod later;
 mod later_led;
+mod modes;
 mod network;
 mod privileges;
 mod processes;
+mod sockets;
 mod terminal;
 mod world;
 
@@ -27,6 +30,8 @@ fn there_are_many() {
         network::attempts(),
         network::attempts_with_daemon(),
         privileges::attempts(),
+        modes::attempts(),
+        sockets::attempts(),
         environment::attempts(),
         processes::attempts(),
         terminal::attempts(),

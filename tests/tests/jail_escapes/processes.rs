@@ -38,6 +38,19 @@ pub(crate) fn attempts() -> Vec<Attempt> {
         attempt("kill the first process", &["ALIVE"], KILL).with("FIRST, SIGNALS = 1, [9]").control(VICTIM),
         attempt("every signal to the first process", &["ALIVE"], KILL).with("FIRST, SIGNALS = 1, range(1, 65)").control(VICTIM),
         attempt("the limits of the first process", CLOSED, "import resource\nreturn resource.prlimit(1, resource.RLIMIT_NOFILE, (9, 9))").control(FIRST),
+        attempt("the rank of the first process", CLOSED, "os.sched_setscheduler(1, os.SCHED_IDLE, os.sched_param(0))\nreturn True").control(FIRST),
+        attempt("the parameters of the first process", CLOSED, "os.sched_setparam(1, os.sched_param(0))\nreturn True").control(FIRST),
+        attempt("the attributes of the first process", CLOSED, "return call(number(314, 274), 1, struct.pack('IIQiIQQQ', 48, 5, 0, 0, 0, 0, 0, 0), 0) == 0").control(FIRST),
+        attempt("the processors of the first process", CLOSED, "os.sched_setaffinity(1, {min(os.sched_getaffinity(1))})\nreturn True").control(FIRST),
+        attempt("the priority of the first process", CLOSED, "os.setpriority(os.PRIO_PROCESS, 1, 19)\nreturn True").control(FIRST),
+        attempt("the priority of its group", CLOSED, "os.getpid() == 1 and os.setpgid(0, 0)\nos.setpriority(os.PRIO_PGRP, 1, 19)\nreturn True").control(FIRST),
+        attempt("the priority of its user's processes", CLOSED, "os.setpriority(os.PRIO_USER, 0, 19)\nreturn True").control(FIRST),
+        attempt("the disk priority of the first process", CLOSED, "return call(number(251, 30), 1, 1, 3 << 13) == 0").control(FIRST),
+        attempt("the disk priority of its group", CLOSED, "os.getpid() == 1 and os.setpgid(0, 0)\nreturn call(number(251, 30), 2, 1, 3 << 13) == 0").control(FIRST),
+        attempt("the disk priority of its user's processes", CLOSED, "return call(number(251, 30), 3, os.getuid(), 3 << 13) == 0"),
+        attempt("the share of the first process's session", CLOSED, "return os.open('/proc/1/autogroup', os.O_WRONLY) > 0").control(FIRST).lacking(NOT_THERE),
+        attempt("the control groups of the host", &["OTHER"], "return os.readlink('/proc/self/ns/cgroup') == CGROUPS or deny('OTHER')"),
+        attempt("the path of its control group", &["ROOT"], "return any(not line.endswith(b':/') for line in read('/proc/self/cgroup').splitlines()) or deny('ROOT')").lacking(&["ROOT"]),
         attempt("write to the first process", CLOSED, "return os.open('/proc/1/mem', os.O_RDWR) > 0").control(FIRST),
         attempt("a process that stays behind", &[], SURVIVOR).effect(survives),
         attempt("a process that stays behind, by two forks", &[], format!("if os.fork():\n    return True\nos.setsid()\nif os.fork():\n    os._exit(0)\n{}\nos._exit(0)", SURVIVOR.replace("return True", ""))).effect(survives),
@@ -183,6 +196,8 @@ impl Host {
         world.define("KEY", &self.key.to_string());
         world.set("MARK", &mark);
         world.set("QUEUE", &self.queue);
+        let groups = fs::read_link("/proc/self/ns/cgroup").expect("a namespace");
+        world.set("CGROUPS", &groups.display().to_string());
     }
 }
 

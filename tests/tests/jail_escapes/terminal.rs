@@ -53,7 +53,10 @@ if pid == 0:
     os._exit(os.waitstatus_to_exitcode(status) & 0xff)
 os.close(slave)
 said = b''
-keys = {b'READY-INTERRUPT': b'\\x03', b'READY-STOP': b'\\x1a', b'READY-KEYS': b'typed\\n', b'READY-SIZE': None}
+keys = {b'READY-INTERRUPT': b'\\x03', b'READY-STOP': b'\\x1a', b'READY-KEYS': b'typed\\n', b'READY-SIZE': None,
+    b'READY-PASTE': b'\\x1b[200~typed\\nlines\\x1b[201~'}
+# What a program asks of the terminal: pastes in brackets, colours of two kinds, a link, and letters of any kind.
+PAINTED = '\\x1b[?2004h\\x1b[31;1mred\\x1b[38;2;1;2;3mmore\\x1b[0m\\x1b]8;;http://x/\\x1b\\\\link\\x1b]8;;\\x1b\\\\ \\u00fc\\u4e2d'.encode()
 while True:
     try:
         piece = os.read(master, 65536)
@@ -73,6 +76,8 @@ code = os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
 lines = said.replace(b'\\r', b'').replace(b'^C', b'').replace(b'^Z', b'').decode(errors='replace').splitlines()
 first = [line for line in lines if line == 'TRIED']
 verdict = [line for line in lines if line.startswith(('GOT', 'DENIED', 'NOTHING'))]
+if b'READY-PASTE' in said and PAINTED not in said:
+    verdict = ['DENIED PAINTED']
 effects = [line for line in lines if line in ('STOPPED', 'TYPED')]
 open('effects', 'w').write(' '.join(effects))
 print('\\n'.join(first + verdict[-1:] or lines))
@@ -135,6 +140,16 @@ fn terminal() {
     hold("terminal", &attempts(), 3, &prepare);
 }
 
+const PASTE: &str = "import tty
+tty.setraw(0)
+os.write(1, '\\x1b[?2004h\\x1b[31;1mred\\x1b[38;2;1;2;3mmore\\x1b[0m\\x1b]8;;http://x/\\x1b\\\\link\\x1b]8;;\\x1b\\\\ \u{fc}\u{4e2d}\\n'.encode())
+print('READY-PASTE', flush=True)
+came = b''
+while not came.endswith(b'\\x1b[201~'):
+    came += os.read(0, 100)
+os.write(1, b'\\n')
+return came == b'\\x1b[200~typed\\nlines\\x1b[201~' or deny('OTHER')";
+
 /// Not attempts to get out: what has to go on working, with the jail and without.
 #[test]
 fn keys_and_sizes_arrive() {
@@ -151,6 +166,7 @@ fn keys_and_sizes_arrive() {
             "a new size",
             "signal.signal(signal.SIGWINCH, note)\nassert os.get_terminal_size(0) == (44, 33), os.get_terminal_size(0)\nprint('READY-SIZE', flush=True)\nreturn until(lambda: os.get_terminal_size(0) == (66, 55) and came)",
         ),
+        works("a paste in brackets, and colours", PASTE),
         works(
             "^Z and fg",
             "signal.signal(signal.SIGCONT, note)\nprint('READY-STOP', flush=True)\nreturn until(lambda: came)",

@@ -14,14 +14,13 @@ use corral_claude::{GATEWAY_PORT, MANAGED_SETTINGS_INSIDE};
 use corral_core::snapshot::Phase;
 use corral_core::{Code, Error, Result};
 use corral_daemon::{Environment, Paths, remember_folder};
-use corral_sandbox::workspace::Workspace;
 use jiff::Timestamp;
 use serde::Deserialize;
 
 use super::{Outcome, window};
 use crate::args::{ClaudeArgs, Network};
 use crate::exit;
-use crate::jail::{Ide, Plan, new_token, variable};
+use crate::jail::{Ide, Plan, new_token, open_workspace, variable};
 use crate::output::{Failed, Output, complain, remark};
 use crate::progress::Shown;
 use corral_client::{Client, Patience};
@@ -60,9 +59,7 @@ fn open(args: ClaudeArgs, env: &Environment, out: &mut Output) -> Outcome {
     }
     // What costs nothing is looked at before a model is loaded.
     let program = Search::new(&variable(env), &paths.home).program(&std::env::temp_dir())?;
-    let folder = args.jail.workspace.clone().unwrap_or_else(|| ".".into());
-    let own = [&paths.profile, &paths.config_dir, &paths.data_dir, &paths.state_dir, &paths.run_dir, &paths.slots_dir];
-    let workspace = Workspace::open(&folder, &paths.home, &own.map(Clone::clone))?;
+    let workspace = open_workspace(&args.jail, &paths)?;
     if workspace.path().to_str().is_none() {
         // Claude Code would say that the folder is not there.
         let message = format!("the path {} is no text, which Claude Code needs", workspace.path().display());

@@ -21,6 +21,9 @@ pub(crate) fn explain(plan: &Plan, support: &Support) -> String {
     for item in &plan.protection.protected {
         text.line(&format!("can be read only: {}", shown(&workspace.join(&item.relative))));
     }
+    for socket in &plan.protection.sockets {
+        text.line(&format!("is hidden, for somebody outside listens: {}", shown(&workspace.join(socket))));
+    }
     if let Some(outside) = &plan.protection.git_dir {
         text.line(&format!("can be changed, but for hooks and settings: {}", shown(&outside.path)));
     }

@@ -14,12 +14,12 @@ use std::path::{Path, PathBuf};
 
 use corral_core::{Code, Error, Result, Secret};
 use corral_daemon::{Environment, Paths};
-use corral_sandbox::audit::{Record, Report, Snapshot};
+use corral_sandbox::audit::{Finding, Outcome, Record, Report, Snapshot};
 use corral_sandbox::memory::{MemoryBound, Unbounded, buses, gib};
 use corral_sandbox::protected::{Pin, Protected, Protection};
 use corral_sandbox::protocol::{Ending, ResourceLimits};
 use corral_sandbox::support::{Support, probe};
-use corral_sandbox::workspace::Workspace;
+use corral_sandbox::workspace::{Workspace, homes};
 use corral_sandbox::{Access, GATEWAY_PORT, HOME, Jail, MANAGEMENT_PORT, Main, Policy};
 use jiff::Timestamp;
 use rustix::fs::{CWD, Mode, OFlags, access, openat};
@@ -31,6 +31,7 @@ use self::ide::Opened;
 use self::link::Link;
 use self::mark::Mark;
 use crate::args::{JailOptions, Network};
+use crate::exit;
 use crate::output::{complain, remark};
 
 /// A jail that is about to be built.
@@ -53,10 +54,7 @@ impl Plan {
     pub(crate) fn new(options: &JailOptions, paths: Paths, env: &Environment) -> Result<Self> {
         let programs = OsString::from(env.get("PATH").unwrap_or_default());
         let bwrap = find_bwrap(&programs)?;
-        let folder = options.workspace.clone().unwrap_or_else(|| PathBuf::from("."));
-        let own =
-            [&paths.profile, &paths.config_dir, &paths.data_dir, &paths.state_dir, &paths.run_dir, &paths.slots_dir];
-        let workspace = Workspace::open(&folder, &paths.home, &own.map(Clone::clone))?;
+        let workspace = open_workspace(options, &paths)?;
         let protection = Protection::of(&workspace, Timestamp::now())?;
         let mut policy = Policy::empty().with(open_profile(&paths.profile)?, HOME, Access::Writable);
         policy.memory = MemoryBound::of_this_machine(buses(variable(env), geteuid().is_root()));
@@ -125,29 +123,38 @@ impl Plan {
         let ending = jail.attend(Main { command, environment, directory });
         let killed = jail.killed_for_memory();
         // All that ran in it has ended before its workspace is looked at.
-        drop(jail);
+        let closed = jail.close();
         if let Some((count, bound)) = killed {
             remark(&out_of_memory(count, bound));
         }
-        match aftermath.look() {
-            Ok(report) => tell(&report),
-            Err(error) => complain(&error),
+        if let Err(error) = closed {
+            ending.as_ref().err().into_iter().for_each(complain);
+            return Err(error);
         }
-        ending
+        let left = match aftermath.look() {
+            Ok(report) => {
+                report.sentences().iter().for_each(|sentence| remark(sentence));
+                left_over(&report)
+            }
+            Err(error) => Err(error),
+        };
+        with_what_it_left(ending, left)
     }
 
     /// Builds the jail; in the list of sessions it has this label. What comes after its end is not done by itself.
     pub(crate) fn build(self, label: String, token: &Secret) -> Result<(Jail, Aftermath)> {
         let Self { paths, workspace, network, bwrap, programs, protection, mut policy, ide, left } = self;
-        let Protection { pins, protected, git_dir, snapshot, .. } = protection;
+        let Protection { pins, protected, sockets, git_dir, snapshot, .. } = protection;
         if let Some(outside) = git_dir {
             policy = policy.with(outside.folder, &outside.path, Access::Writable);
             policy = onto_themselves(policy, &outside.path, outside.pins, outside.protected);
+            policy = hidden(policy, &outside.path, outside.sockets)?;
         }
         let folder = workspace.folder().try_clone_to_owned();
         let folder = folder.map_err(|error| Error::new(Code::Io, "the folder cannot be kept open").because(error))?;
         policy = policy.with(folder, workspace.path(), Access::Writable);
         policy = onto_themselves(policy, workspace.path(), pins, protected);
+        policy = hidden(policy, workspace.path(), sockets)?;
         policy.limits = ResourceLimits::default();
         if network == Network::Local {
             policy.listen = vec![GATEWAY_PORT, MANAGEMENT_PORT];
@@ -197,6 +204,15 @@ impl Aftermath {
     }
 }
 
+/// The folder to work in: none of Corral's own, and nobody's home.
+pub(crate) fn open_workspace(options: &JailOptions, paths: &Paths) -> Result<Workspace> {
+    let folder = options.workspace.clone().unwrap_or_else(|| PathBuf::from("."));
+    let own = [&paths.profile, &paths.config_dir, &paths.data_dir, &paths.state_dir, &paths.run_dir, &paths.slots_dir];
+    // Where there is no such file, accounts are not known here, and `HOME` is all that says whose home is where.
+    let accounts = fs::read("/etc/passwd").unwrap_or_default();
+    Workspace::open(&folder, &paths.home, &own.map(Clone::clone))?.outside(&homes(&accounts, geteuid().as_raw()))
+}
+
 /// The bubblewrap to use. Whether it works shows when it is used, which takes less time than trying it out before.
 fn find_bwrap(programs: &OsStr) -> Result<PathBuf> {
     let usual = Path::new("/usr/bin/bwrap");
@@ -214,6 +230,16 @@ fn onto_themselves(mut policy: Policy, root: &Path, pins: Vec<Pin>, protected: V
         policy = policy.with(item.file, root.join(item.relative), Access::ReadOnly);
     }
     policy
+}
+
+/// Puts what nobody listens at over sockets of programs outside: no other mount keeps a socket from being connected to.
+fn hidden(mut policy: Policy, root: &Path, sockets: Vec<PathBuf>) -> Result<Policy> {
+    for socket in sockets {
+        let nothing = openat(CWD, "/dev/null", OFlags::PATH | OFlags::CLOEXEC, Mode::empty())
+            .map_err(|error| Error::new(Code::Io, "/dev/null cannot be opened").because(error))?;
+        policy = policy.with(nothing, root.join(socket), Access::ReadOnly);
+    }
+    Ok(policy)
 }
 
 /// How the session is called where sessions are listed.
@@ -235,9 +261,28 @@ fn out_of_memory(count: u64, bound: u64) -> String {
     format!("out of memory: {processes} killed, because the jail may take {} at most", gib(bound))
 }
 
-fn tell(report: &Report) {
-    for sentence in report.sentences() {
-        remark(&sentence);
+/// An error where something is still in the workspace that would run by itself.
+pub(crate) fn left_over(report: &Report) -> Result<()> {
+    let is_left = |finding: &&Finding| matches!(finding.outcome, Outcome::Left { .. });
+    let count = report.findings.iter().filter(is_left).count();
+    if count == 0 {
+        return Ok(());
+    }
+    let what = if count == 1 { "a file is".to_owned() } else { format!("{count} files are") };
+    let message = format!("{what} still in the workspace that would run outside the jail by itself");
+    Err(Error::new(Code::WorkspaceInvalid, message)
+        .hint("look at it before you work there with Git or an editor; it is named above"))
+}
+
+/// How a command ended, unless it went well and what it left did not. Its own failure says more than the other one.
+fn with_what_it_left(ending: Result<Ending>, left: Result<()>) -> Result<Ending> {
+    match (ending, left) {
+        (ending, Ok(())) => ending,
+        (Ok(ending), Err(error)) if ending.exit_code() == exit::DONE => Err(error),
+        (ending, Err(error)) => {
+            complain(&error);
+            ending
+        }
     }
 }
 
@@ -248,7 +293,7 @@ fn open_profile(path: &Path) -> Result<OwnedFd> {
             .because(error)
             .hint("it has to be a folder of yours, and no link")
     };
-    match fs::DirBuilder::new().mode(0o700).create(path) {
+    match fs::DirBuilder::new().recursive(true).mode(0o700).create(path) {
         Err(error) if error.kind() != std::io::ErrorKind::AlreadyExists => return Err(unusable(error)),
         _ => {}
     }
@@ -271,4 +316,39 @@ pub(crate) fn new_token() -> Result<Secret> {
 /// The variables of the user, for those who ask for single ones.
 pub(crate) fn variable(env: &Environment) -> impl Fn(&str) -> Option<OsString> + '_ {
     |name| env.get(name).map(OsString::from)
+}
+
+#[cfg(test)]
+mod tests {
+    use corral_sandbox::audit::Change;
+
+    use super::*;
+
+    fn report(outcomes: impl IntoIterator<Item = Outcome>) -> Report {
+        let finding =
+            |outcome| Finding { path: "/w/.envrc".into(), change: Change::New, why: "run".to_owned(), outcome };
+        Report { findings: outcomes.into_iter().map(finding).collect(), ..Report::default() }
+    }
+
+    #[test]
+    fn only_what_could_not_be_taken_out_is_left_over() {
+        let moved = || Outcome::Moved { to: "/q".into() };
+        let left = || Outcome::Left { why: "it is stuck".to_owned() };
+        left_over(&report([])).unwrap();
+        left_over(&report([moved(), Outcome::Renamed { to: "/w/x".into(), why: String::new() }])).unwrap();
+        let error = left_over(&report([moved(), left(), left()])).unwrap_err();
+        assert_eq!(error.code(), Code::WorkspaceInvalid);
+        assert!(error.to_string().starts_with("2 files are still in the workspace"), "{error}");
+    }
+
+    #[test]
+    fn a_command_that_went_well_ends_with_what_it_left() {
+        let left = || Err(Error::new(Code::WorkspaceInvalid, "it cannot be looked through"));
+        let ended = |ending: Result<Ending>, left| with_what_it_left(ending, left).map(|ending| ending.exit_code());
+        assert_eq!(ended(Ok(Ending::Code(0)), Ok(())).unwrap(), 0);
+        assert_eq!(exit::of(ended(Ok(Ending::Code(0)), left()).unwrap_err().code()), exit::CONFIG);
+        assert_eq!(ended(Ok(Ending::Code(3)), left()).unwrap(), 3);
+        let broken = Error::new(Code::JailFailed, "the jail has broken down");
+        assert_eq!(ended(Err(broken), left()).unwrap_err().code(), Code::JailFailed);
+    }
 }

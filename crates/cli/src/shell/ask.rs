@@ -18,7 +18,7 @@ use super::frame::{Kind, frame, message, read, read_message, send};
 use super::place::{Name, Place};
 use super::{Asked, Info, READY, Said, TAKEN, Wanted};
 use crate::args::Network;
-use crate::output::Failed;
+use crate::output::{Failed, remark};
 
 /// How long a holder that begins or ends is waited for.
 const PATIENCE: Duration = Duration::from_secs(30);
@@ -178,7 +178,13 @@ pub(crate) fn end(paths: &Paths, name: &Name) -> Result<Vec<String>> {
     let answer = read_message(&mut connection);
     match answer.map_err(|error| lost(name).because(error))? {
         Some(Said::Ended { sentences, failed: None }) => Ok(sentences),
-        Some(Said::Ended { failed: Some(error), .. } | Said::Failed(error)) => Err(error.into()),
+        Some(Said::Ended { sentences, failed: Some(error) }) => {
+            for sentence in &sentences {
+                remark(sentence);
+            }
+            Err(error.into())
+        }
+        Some(Said::Failed(error)) => Err(error.into()),
         _ => Err(none()),
     }
 }

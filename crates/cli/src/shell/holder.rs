@@ -28,7 +28,7 @@ use super::{Info, READY, Said, TAKEN, Wanted};
 use crate::args::HoldArgs;
 use crate::commands::Outcome;
 use crate::exit;
-use crate::jail::{Aftermath, Plan, label_of, new_token, variable};
+use crate::jail::{Aftermath, Plan, label_of, left_over, new_token, variable};
 use crate::output::{complain, remark};
 
 /// How long answers may take at the end to be read by those who wait for them.
@@ -134,9 +134,9 @@ impl Session {
             let _ = super::frame::send(&connection, &Said::Failed(over(&name).body()));
         }
         drop(door);
-        drop(shell);
-        let (sentences, failed) = match aftermath.look() {
-            Ok(report) => (report.sentences(), None),
+        // Only when nothing of it runs any more is there something to look at.
+        let (sentences, failed) = match shell.close().and_then(|()| aftermath.look()) {
+            Ok(report) => (report.sentences(), left_over(&report).err()),
             Err(error) => (Vec::new(), Some(error)),
         };
         for sentence in &sentences {

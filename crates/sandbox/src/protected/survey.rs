@@ -76,6 +76,8 @@ pub(crate) struct Survey {
     pub(crate) folders: BTreeMap<PathBuf, Matter>,
     /// Repositories: `.git`, bare ones, those of submodules and worktrees.
     pub(crate) git_dirs: BTreeSet<PathBuf>,
+    /// Sockets that have a name here.
+    pub(crate) sockets: BTreeSet<PathBuf>,
     /// Folders that were not looked into: too many, too deep.
     pub(crate) beyond: HashSet<PathBuf>,
     /// Folders that cannot be read.

@@ -72,6 +72,9 @@ pub(super) struct Walk<'a> {
     buffer: Box<[MaybeUninit<u8>]>,
 }
 
+/// More sockets are not told apart: so many are too many already.
+const SOCKETS: usize = 1000;
+
 /// What the names in one folder tell.
 #[derive(Debug, Default)]
 struct Listing {
@@ -80,6 +83,7 @@ struct Listing {
     /// `.git`, as it is written.
     git: Vec<(OsString, FileType)>,
     others: Vec<OsString>,
+    sockets: Vec<OsString>,
     /// Links that mean nothing by their names.
     links: Vec<OsString>,
     /// Those of [`LAYOUT`].
@@ -165,6 +169,8 @@ impl<'a> Walk<'a> {
             self.survey.beyond.insert(pending.path.clone());
         }
         let path = &pending.path;
+        let room = SOCKETS.saturating_sub(self.survey.sockets.len());
+        self.survey.sockets.extend(listing.sockets.iter().take(room).map(|name| path.join(name)));
         match pending.inside {
             Inside::Guarded(matter) => {
                 if !listing.others.is_empty() {
@@ -220,6 +226,9 @@ impl<'a> Walk<'a> {
             left.paths -= cost;
             taken += cost;
             let is_folder = kind == FileType::Directory;
+            if kind == FileType::Socket {
+                listing.sockets.push(name.to_owned());
+            }
             if matches!(pending.inside, Inside::Guarded(_) | Inside::Hooks | Inside::Git) {
                 let list = if is_folder { &mut listing.folders } else { &mut listing.others };
                 list.push(name.to_owned());

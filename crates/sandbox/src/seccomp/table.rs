@@ -155,6 +155,8 @@ const NOT_IMPLEMENTED: &[c_long] = &[
     // Lists of mounts, which /proc has as well.
     SYS_STATMOUNT,
     SYS_LISTMOUNT,
+    // Its mode is in memory as well, and what it resolves is no more than `openat` does.
+    libc::SYS_openat2,
     // Gives pages to a pipe; those who use it write as ever without it.
     libc::SYS_vmsplice,
 ];
@@ -191,6 +193,41 @@ const SOCKET_PACKET: u32 = 10;
 /// `personality(0xffffffff)` only asks.
 const PERSONALITY_QUERY: u32 = u32::MAX;
 
+/// What a file is made or changed with to run as its owner, whoever starts it. The jail itself ignores it; on the host, where
+/// the file stays, it counts. Set-group-id is another matter: to a folder it says that what is made in it has its group,
+/// which shared repositories live on, and a filter cannot tell a folder from a file.
+const SET_USER_ID: u32 = 0o4000;
+
+/// Flags of `open` with which its mode counts.
+const MAKES_A_FILE: [u32; 2] = [libc::O_CREAT.unsigned_abs(), 0o2000_0000];
+
+/// The calls that give a file its mode, and which of their arguments it is.
+const MODES: [(c_long, u8); 4] =
+    [(libc::SYS_fchmod, 1), (libc::SYS_fchmodat, 2), (libc::SYS_fchmodat2, 2), (libc::SYS_mknodat, 2)];
+
+/// The same of `open` and its like, whose flags come before the mode.
+const OPENS: [(c_long, u8); 1] = [(libc::SYS_openat, 3)];
+
+/// The same, where only this architecture has them.
+#[cfg(target_arch = "x86_64")]
+const MODES_HERE: &[(c_long, u8)] = &[(libc::SYS_chmod, 1), (libc::SYS_creat, 1), (libc::SYS_mknod, 1)];
+#[cfg(target_arch = "x86_64")]
+const OPENS_HERE: &[(c_long, u8)] = &[(libc::SYS_open, 2)];
+#[cfg(not(target_arch = "x86_64"))]
+const MODES_HERE: &[(c_long, u8)] = &[];
+#[cfg(not(target_arch = "x86_64"))]
+const OPENS_HERE: &[(c_long, u8)] = &[];
+
+/// The init, which has the same user as what runs in the jail.
+const INIT: Is = Is::Equal(1);
+
+/// Calls that say when a process runs, by its number in the first argument.
+const SCHEDULING: [c_long; 4] =
+    [libc::SYS_sched_setscheduler, libc::SYS_sched_setparam, libc::SYS_sched_setattr, libc::SYS_sched_setaffinity];
+
+/// The same with a kind in the first argument, and by that a process, a group or a user in the second; the user's kind.
+const PRIORITIES: [(c_long, u32); 2] = [(libc::SYS_setpriority, libc::PRIO_USER), (libc::SYS_ioprio_set, 3)];
+
 /// The whole table.
 pub(super) fn refusals() -> Vec<Refusal> {
     let always = |answer| move |&call: &c_long| Refusal { call, when: Vec::new(), answer };
@@ -208,7 +245,20 @@ pub(super) fn refusals() -> Vec<Refusal> {
     let personality = vec![(0, Is::Not(0)), (0, Is::Not(PERSONALITY_QUERY))];
     all.push(refuse(libc::SYS_personality, personality, Answer::NotPermitted));
     // The limits of the init, which has the same user: without files to open it could not go on, and the jail neither.
-    all.push(refuse(libc::SYS_prlimit64, vec![(0, Is::Equal(1))], Answer::NotPermitted));
+    all.push(refuse(libc::SYS_prlimit64, vec![(0, INIT)], Answer::NotPermitted));
+    // Where it never had its turn, it could not end the jail. Its group has its number, and nobody else in it.
+    all.extend(SCHEDULING.map(|call| refuse(call, vec![(0, INIT)], Answer::NotPermitted)));
+    for (call, of_users) in PRIORITIES {
+        all.push(refuse(call, vec![(1, INIT)], Answer::NotPermitted));
+        all.push(refuse(call, vec![(0, Is::Equal(of_users))], Answer::NotPermitted));
+    }
+    let set_user_id = has(SET_USER_ID);
+    let modes = MODES.iter().chain(MODES_HERE);
+    all.extend(modes.map(|&(call, mode)| refuse(call, vec![(mode, set_user_id)], Answer::NotPermitted)));
+    for &(call, mode) in OPENS.iter().chain(OPENS_HERE) {
+        let made = |flag| refuse(call, vec![(mode - 1, has(flag)), (mode, set_user_id)], Answer::NotPermitted);
+        all.extend(MAKES_A_FILE.map(made));
+    }
     for request in [TIOCSTI, TIOCLINUX, TIOCSETD] {
         all.push(refuse(libc::SYS_ioctl, vec![(1, Is::Equal(request))], Answer::NotPermitted));
     }

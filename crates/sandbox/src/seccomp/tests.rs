@@ -134,7 +134,6 @@ fn what_programs_live_on_is_allowed() {
         libc::SYS_read,
         libc::SYS_write,
         libc::SYS_openat,
-        libc::SYS_openat2,
         libc::SYS_statx,
         libc::SYS_mmap,
         libc::SYS_mprotect,
@@ -184,6 +183,67 @@ fn limits_are_for_other_processes_than_the_init() {
     for (pid, verdict) in [(0, Verdict::Allowed), (2, Verdict::Allowed), (1, Verdict::Refused(libc::EPERM))] {
         assert_eq!(asked(libc::SYS_prlimit64, &[pid]), verdict, "{pid}");
     }
+}
+
+#[test]
+fn when_the_init_runs_is_not_for_the_jail_to_say() {
+    let set = [libc::SYS_sched_setscheduler, libc::SYS_sched_setparam, libc::SYS_sched_setattr];
+    for call in [&set[..], &[libc::SYS_sched_setaffinity]].concat() {
+        for (pid, verdict) in [(0, Verdict::Allowed), (2, Verdict::Allowed), (1, EPERM), (1 << 32 | 1, EPERM)] {
+            assert_eq!(asked(call, &[pid]), verdict, "{call} {pid}");
+        }
+    }
+    // PRIO_PROCESS and its like: one's own, another's, the init's; the init's group; the user's own processes, all of them.
+    let priority =
+        [(0, 0, true), (0, 2, true), (0, 1, false), (1, 0, true), (1, 1, false), (2, 0, false), (2, 5, false)];
+    for (which, who, is_allowed) in priority {
+        let verdict = if is_allowed { Verdict::Allowed } else { EPERM };
+        assert_eq!(asked(libc::SYS_setpriority, &[which, who, 19]), verdict, "{which} {who}");
+        // IOPRIO_WHO_PROCESS is 1, where PRIO_PROCESS is 0.
+        assert_eq!(asked(libc::SYS_ioprio_set, &[which + 1, who, 3 << 13]), verdict, "{which} {who}");
+    }
+}
+
+#[test]
+fn no_file_gets_a_mode_by_which_it_runs_as_its_owner() {
+    let of_mode: [(c_long, usize); 4] =
+        [(libc::SYS_fchmod, 1), (libc::SYS_fchmodat, 2), (libc::SYS_fchmodat2, 2), (libc::SYS_mknodat, 2)];
+    #[cfg(target_arch = "x86_64")]
+    let here = [(libc::SYS_chmod, 1), (libc::SYS_creat, 1), (libc::SYS_mknod, 1)];
+    #[cfg(not(target_arch = "x86_64"))]
+    let here: [(c_long, usize); 0] = [];
+    for (call, at) in of_mode.into_iter().chain(here) {
+        let with = |mode: u64| {
+            let mut arguments = [0; 6];
+            arguments[at] = mode;
+            asked(call, &arguments)
+        };
+        for mode in [0o4755, 0o4000, 0o6711, 0o10_4755] {
+            assert_eq!(with(mode), EPERM, "{call} {mode:o}");
+        }
+        for mode in [0o755, 0o2775, 0o1777, 0o10_0644] {
+            assert_eq!(with(mode), Verdict::Allowed, "{call} {mode:o}");
+        }
+    }
+    let opens: [(c_long, usize); 1] = [(libc::SYS_openat, 2)];
+    #[cfg(target_arch = "x86_64")]
+    let here = [(libc::SYS_open, 1)];
+    #[cfg(not(target_arch = "x86_64"))]
+    let here: [(c_long, usize); 0] = [];
+    for (call, at) in opens.into_iter().chain(here) {
+        let with = |flags: i32, mode: u64| {
+            let mut arguments = [0; 6];
+            arguments[at..at + 2].copy_from_slice(&[bits(flags), mode]);
+            asked(call, &arguments)
+        };
+        for flags in [libc::O_CREAT | libc::O_WRONLY, libc::O_CREAT | libc::O_EXCL, libc::O_TMPFILE | libc::O_RDWR] {
+            assert_eq!(with(flags, 0o4755), EPERM, "{call} {flags:x}");
+            assert_eq!(with(flags, 0o2755), Verdict::Allowed, "{call} {flags:x}");
+        }
+        // Where no file is made, the kernel does not look at the mode, and there may be anything.
+        assert_eq!(with(libc::O_RDONLY | libc::O_DIRECTORY, 0o4755), Verdict::Allowed);
+    }
+    assert_eq!(asked(libc::SYS_openat2, &[]), Verdict::Refused(libc::ENOSYS));
 }
 
 #[test]

@@ -16,8 +16,24 @@ use crate::failure::Failure;
 use crate::quote::quoted;
 use corral_core::catalog::nearest;
 
-/// The longest body that is read, in bytes.
-const LIMIT: usize = 64 * 1024;
+/// The longest body that is read.
+#[derive(Debug, Clone, Copy)]
+pub(crate) enum Limit {
+    /// Enough for every call that has no text to bring.
+    Usual,
+    /// Enough for a catalog of many thousand models.
+    Catalog,
+}
+
+impl Limit {
+    /// In bytes.
+    fn bytes(self) -> usize {
+        match self {
+            Self::Usual => 64 << 10,
+            Self::Catalog => 4 << 20,
+        }
+    }
+}
 
 /// How much of a body that is too long is read and thrown away, in bytes, so that its sender gets to see the answer.
 const THROWN_AWAY: usize = 16 * 1024 * 1024;
@@ -27,22 +43,31 @@ const PATIENCE: Duration = Duration::from_secs(10);
 
 /// Reads a body as JSON, whatever its content type says; an empty one is `{}`.
 pub(crate) async fn json<T: DeserializeOwned + JsonSchema>(request: Request) -> Result<T, Failure> {
-    let bytes = tokio::time::timeout(PATIENCE, read(request)).await.map_err(|_| {
-        Failure::invalid(
-            format!("the body did not arrive within {} seconds", PATIENCE.as_secs()),
-            "send as many bytes as `Content-Length` says",
-        )
-    })??;
+    let bytes = arrived(request, Limit::Usual).await?;
     let text = bytes.trim_ascii();
     parse(if text.is_empty() { b"{}" } else { text }).map_err(Failure::from)
 }
 
-async fn read(request: Request) -> Result<Bytes, Failure> {
+/// Reads a body as JSON, whatever its content type says; an empty one does not do.
+pub(crate) async fn whole<T: DeserializeOwned + JsonSchema>(request: Request, limit: Limit) -> Result<T, Failure> {
+    parse(arrived(request, limit).await?.trim_ascii()).map_err(Failure::from)
+}
+
+async fn arrived(request: Request, limit: Limit) -> Result<Bytes, Failure> {
+    tokio::time::timeout(PATIENCE, read(request, limit.bytes())).await.map_err(|_| {
+        Failure::invalid(
+            format!("the body did not arrive within {} seconds", PATIENCE.as_secs()),
+            "send as many bytes as `Content-Length` says",
+        )
+    })?
+}
+
+async fn read(request: Request, limit: usize) -> Result<Bytes, Failure> {
     let asks_first = request.headers().contains_key(EXPECT);
     let body = request.into_body();
     // Who asks before sending is told no before sending.
-    if asks_first && body.size_hint().lower() > LIMIT as u64 {
-        return Err(too_large());
+    if asks_first && body.size_hint().lower() > limit as u64 {
+        return Err(too_large(limit));
     }
     let mut parts = body.into_data_stream();
     let mut bytes = BytesMut::new();
@@ -50,9 +75,9 @@ async fn read(request: Request) -> Result<Bytes, Failure> {
         let part = part.map_err(|error| {
             Failure::invalid(format!("the body ended early: {error}"), "send as many bytes as `Content-Length` says")
         })?;
-        if bytes.len() + part.len() > LIMIT {
+        if bytes.len() + part.len() > limit {
             throw_away(parts).await;
-            return Err(too_large());
+            return Err(too_large(limit));
         }
         bytes.extend_from_slice(&part);
     }
@@ -67,8 +92,8 @@ async fn throw_away<E>(mut parts: impl Stream<Item = Result<Bytes, E>> + Unpin) 
     }
 }
 
-fn too_large() -> Failure {
-    let message = format!("the body is longer than {} KiB", LIMIT / 1024);
+fn too_large(limit: usize) -> Failure {
+    let message = format!("the body is longer than {} KiB", limit / 1024);
     Error::new(Code::BodyTooLarge, message).hint("no call needs that much").into()
 }
 

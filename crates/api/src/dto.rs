@@ -4,11 +4,14 @@
 
 use std::sync::Arc;
 
+pub use corral_core::catalog::AutoSwitch;
 use corral_core::command::{OperationResult, SwitchPlan};
+use corral_core::configuration::Problem;
 use corral_core::history::PastOperation;
+use corral_core::machine::Finding;
 use corral_core::snapshot::{OperationView, Phase, SessionView, Snapshot};
 use corral_core::usage::UsageRow;
-use corral_core::{ErrorBody, ModelId, catalog};
+use corral_core::{ErrorBody, ModelId};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
@@ -40,29 +43,6 @@ pub struct Status {
     /// Whose requests may load a model, as the catalog in force says.
     #[serde(default)]
     pub auto_switch: AutoSwitch,
-}
-
-/// Whose requests may load a model.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default, Serialize, Deserialize, JsonSchema)]
-#[serde(rename_all = "lowercase")]
-pub enum AutoSwitch {
-    /// Everybody's.
-    #[default]
-    Always,
-    /// Those of a session.
-    Sessions,
-    /// Nobody's.
-    Never,
-}
-
-impl From<catalog::AutoSwitch> for AutoSwitch {
-    fn from(policy: catalog::AutoSwitch) -> Self {
-        match policy {
-            catalog::AutoSwitch::Always => Self::Always,
-            catalog::AutoSwitch::Sessions => Self::Sessions,
-            catalog::AutoSwitch::Never => Self::Never,
-        }
-    }
 }
 
 /// Requests that are at the gateway.
@@ -159,6 +139,38 @@ pub struct UsageList {
 pub struct HistoryList {
     /// Operations with their phases, newest first.
     pub operations: Vec<PastOperation>,
+}
+
+/// The body of `POST /catalog/check`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct CatalogText {
+    /// The whole text of a catalog.
+    pub text: String,
+}
+
+/// The answer of `POST /catalog/check`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct ProblemList {
+    /// Every mistake, in the order of the text.
+    pub problems: Vec<Problem>,
+}
+
+/// The body of `PUT /catalog`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct CatalogEdit {
+    /// The whole new text.
+    pub text: String,
+    /// The version of the text that was changed.
+    pub version: String,
+}
+
+/// The answer of `GET /doctor`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct FindingList {
+    /// What was looked at, and how it is.
+    pub findings: Vec<Finding>,
 }
 
 /// The answer of `GET /models`.

@@ -4,13 +4,16 @@
 //! The document is assembled by hand from that table: `aide` was considered, but for the present axum and schemars it
 //! exists as an alpha only.
 
+mod blocking;
 mod body;
+mod configuration;
 mod control;
 pub mod dto;
 mod events;
 mod failure;
 mod guard;
 mod logs;
+mod machine;
 mod metrics;
 mod models;
 mod openapi;

@@ -23,6 +23,6 @@ pub(crate) async fn status(State(shared): State<Shared>, request: Request) -> Js
     Json(Status {
         snapshot,
         requests: shared.metrics.at_gateway(),
-        auto_switch: shared.controller.catalog().gateway.auto_switch.into(),
+        auto_switch: shared.controller.catalog().gateway.auto_switch,
     })
 }

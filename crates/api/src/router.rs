@@ -9,8 +9,10 @@ use axum::extract::{Request, State};
 use axum::middleware::{Next, from_fn_with_state};
 use axum::response::{IntoResponse, Response};
 use corral_core::command::ControllerHandle;
+use corral_core::configuration::Configuration;
 use corral_core::listen::Via;
 use corral_core::log::LogBuffer;
+use corral_core::machine::Machine;
 use corral_core::ports::UsageSource;
 use corral_core::{Code, Error, Secret, SessionId};
 use futures_util::FutureExt;
@@ -38,6 +40,10 @@ pub struct ApiState {
     pub metrics: Arc<Metrics>,
     /// What was written down about requests and operations.
     pub usage: Arc<dyn UsageSource>,
+    /// The files that a person configures Corral by.
+    pub configuration: Arc<dyn Configuration>,
+    /// The machine and the desktop.
+    pub machine: Arc<dyn Machine>,
     /// Corral's version.
     pub version: String,
 }
@@ -202,6 +208,8 @@ mod tests {
             token: Secret::new("t"),
             metrics: Arc::default(),
             usage: Arc::<corral_testkit::FakeUsage>::default(),
+            configuration: Arc::<corral_testkit::FakeConfiguration>::default(),
+            machine: Arc::<corral_testkit::FakeMachine>::default(),
             version: "0".to_owned(),
         };
         let shared = Shared(Arc::new(Inner { api, port: 1, shutdown: CancellationToken::new() }));

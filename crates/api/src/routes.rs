@@ -1,19 +1,21 @@
 //! The one table of routes, from which the router, the answers for unknown routes and the `OpenAPI` document are made.
 
-use axum::routing::{MethodRouter, delete, get, post};
+use axum::routing::{MethodRouter, delete, get, patch, post, put};
 use corral_core::Code;
+use corral_core::configuration::{CatalogFile, CatalogPatch, SettingsFile};
 use corral_core::log::LogRecord;
+use corral_core::settings::Settings;
 use corral_core::snapshot::{Notice, Snapshot};
 use corral_core::usage::UsageBy;
 use http::Method;
 use schemars::{JsonSchema, Schema, SchemaGenerator};
 
 use crate::dto::{
-    Health, HistoryList, ModelList, OperationAnswer, PlanAnswer, SessionAnswer, SessionRequest, StartRequest, Status,
-    StopRequest, SwitchRequest, UsageList,
+    CatalogEdit, CatalogText, FindingList, Health, HistoryList, ModelList, OperationAnswer, PlanAnswer, ProblemList,
+    SessionAnswer, SessionRequest, StartRequest, Status, StopRequest, SwitchRequest, UsageList,
 };
 use crate::router::Shared;
-use crate::{control, events, logs, metrics, models, openapi, read, sessions, usage};
+use crate::{configuration, control, events, logs, machine, metrics, models, openapi, read, sessions, usage};
 
 /// Makes a reference to the schema of a type.
 pub(crate) type SchemaOf = fn(&mut SchemaGenerator) -> Schema;
@@ -120,6 +122,12 @@ const ENDED: Answer = Answer {
     summary: "With `wait`: the operation has ended well.",
     content: Content::Json(&[schema::<OperationAnswer>]),
 };
+
+const SETTINGS: Answer =
+    Answer { status: 200, summary: "The settings as they are now.", content: Content::Json(&[schema::<SettingsFile>]) };
+
+const CATALOG: Answer =
+    Answer { status: 200, summary: "The catalog as it is now.", content: Content::Json(&[schema::<CatalogFile>]) };
 
 /// A route that is read and takes nothing.
 const READ: Route = Route {
@@ -240,6 +248,75 @@ pub(crate) const ROUTES: &[Route] = &[
         ..READ
     },
     Route {
+        path: "/settings",
+        operation_id: "settings",
+        summary: "What the app is set to.",
+        answers: &[SETTINGS],
+        handler: || get(configuration::settings),
+        ..READ
+    },
+    Route {
+        method: Method::PUT,
+        path: "/settings",
+        operation_id: "put_settings",
+        summary: "Set the app: all keys, of which those that are missing get their defaults. Comments in the file stay.",
+        request: Some(schema::<Settings>),
+        answers: &[SETTINGS],
+        codes: &[Code::InvalidRequest, Code::BodyTooLarge, Code::Io],
+        handler: || put(configuration::put_settings),
+        ..READ
+    },
+    Route {
+        path: "/catalog",
+        operation_id: "catalog",
+        summary: "The text of the catalog, as it is on disk, and every mistake in it.",
+        answers: &[CATALOG],
+        codes: &[Code::CatalogInvalid, Code::Io],
+        handler: || get(configuration::catalog),
+        ..READ
+    },
+    Route {
+        method: Method::PUT,
+        path: "/catalog",
+        operation_id: "put_catalog",
+        summary: "Replace the text of the catalog. It is in force a moment later, as after a change in an editor.",
+        request: Some(schema::<CatalogEdit>),
+        answers: &[CATALOG],
+        codes: &[Code::InvalidRequest, Code::BodyTooLarge, Code::CatalogChanged, Code::CatalogInvalid, Code::Io],
+        handler: || put(configuration::put_catalog),
+        ..READ
+    },
+    Route {
+        method: Method::PATCH,
+        path: "/catalog",
+        operation_id: "patch_catalog",
+        summary: "Set single keys of the catalog where they stand; everything else stays as it is.",
+        request: Some(schema::<CatalogPatch>),
+        answers: &[CATALOG],
+        codes: &[Code::InvalidRequest, Code::BodyTooLarge, Code::CatalogInvalid, Code::Io],
+        handler: || patch(configuration::patch_catalog),
+        ..READ
+    },
+    Route {
+        method: Method::POST,
+        path: "/catalog/check",
+        operation_id: "check_catalog",
+        summary: "What would be wrong with a text as the catalog. Writes nothing.",
+        request: Some(schema::<CatalogText>),
+        answers: &[Answer { status: 200, summary: "Every mistake.", content: Content::Json(&[schema::<ProblemList>]) }],
+        codes: &[Code::InvalidRequest, Code::BodyTooLarge],
+        handler: || post(configuration::check),
+        ..READ
+    },
+    Route {
+        path: "/doctor",
+        operation_id: "doctor",
+        summary: "What is there of what models and the jail need, and what mends the rest.",
+        answers: &[Answer { status: 200, summary: "The findings.", content: Content::Json(&[schema::<FindingList>]) }],
+        handler: || get(machine::doctor),
+        ..READ
+    },
+    Route {
         path: "/usage",
         operation_id: "usage",
         summary: "What requests cost, summed up.",
@@ -333,6 +410,8 @@ pub(crate) fn methods(path: &str) -> Vec<&'static str> {
         .flat_map(|route| match route.method {
             Method::GET => ["GET", "HEAD"].as_slice(),
             Method::DELETE => &["DELETE"],
+            Method::PUT => &["PUT"],
+            Method::PATCH => &["PATCH"],
             _ => &["POST"],
         })
         .copied()
@@ -380,7 +459,7 @@ mod tests {
         for route in ROUTES {
             assert!(route.path.len() > 1 && !route.answers.is_empty(), "{} is filled in", route.path);
             assert!(
-                matches!(route.method, Method::GET | Method::POST | Method::DELETE),
+                matches!(route.method, Method::GET | Method::POST | Method::PUT | Method::PATCH | Method::DELETE),
                 "`methods` knows {}",
                 route.method
             );

@@ -4,14 +4,15 @@ use std::sync::Arc;
 
 use axum::Json;
 use axum::extract::State;
+use corral_core::Error;
 use corral_core::ports::UsageSource;
 use corral_core::usage::UsageBy;
-use corral_core::{Code, Error};
 use http::Uri;
 use jiff::civil::Date;
 use jiff::tz::TimeZone;
 use jiff::{SignedDuration, Timestamp};
 
+use crate::blocking::blocking;
 use crate::dto::{HistoryList, UsageList};
 use crate::failure::Failure;
 use crate::query::parameters;
@@ -44,15 +45,12 @@ pub(crate) async fn history(State(shared): State<Shared>, uri: Uri) -> Result<Js
     Ok(Json(HistoryList { operations }))
 }
 
-/// Reads what waits for the disk, where nobody waits for it.
 async fn read<T: Send + 'static>(
     shared: &Shared,
     read: impl FnOnce(&dyn UsageSource) -> Result<T, Error> + Send + 'static,
 ) -> Result<T, Failure> {
     let source: Arc<dyn UsageSource> = shared.usage.clone();
-    let read = tokio::task::spawn_blocking(move || read(&*source));
-    let read = read.await.map_err(|error| Error::new(Code::Internal, "the usage was not read").because(error))?;
-    Ok(read?)
+    blocking("the reader of usage", move || read(&*source)).await
 }
 
 /// What stands behind the question mark.

@@ -27,7 +27,8 @@ pub(crate) fn of(code: Code) -> u8 {
         | Code::WorkspaceInvalid
         | Code::ProgramMissing
         | Code::ProfileInvalid => CONFIG,
-        Code::InvalidRequest
+        Code::CatalogChanged
+        | Code::InvalidRequest
         | Code::UnknownModel
         | Code::NotFound
         | Code::MethodNotAllowed

@@ -57,6 +57,8 @@ pub enum Code {
     // Configuration.
     /// `models.toml` or `settings.toml` cannot be used.
     CatalogInvalid,
+    /// `models.toml` on disk is no longer the text that was edited.
+    CatalogChanged,
     /// The model's own entry in the catalog has a mistake.
     ModelInvalid,
     /// The model file is not there.
@@ -141,7 +143,7 @@ impl Code {
             Self::BodyTooLarge => 413,
             Self::HeadTooLarge => 431,
             Self::RequestTimeout => 408,
-            Self::AlreadyRunning | Self::Busy | Self::Superseded | Self::DaemonRunning => 409,
+            Self::AlreadyRunning | Self::Busy | Self::Superseded | Self::DaemonRunning | Self::CatalogChanged => 409,
             Self::CatalogInvalid
             | Self::ModelInvalid
             | Self::ModelFileMissing
@@ -191,6 +193,7 @@ pub struct Error {
     message: String,
     hint: Option<String>,
     log: Vec<String>,
+    place: Option<Box<Place>>,
     #[source]
     source: Option<Arc<dyn std::error::Error + Send + Sync>>,
 }
@@ -198,7 +201,7 @@ pub struct Error {
 impl Error {
     /// An error with a code and one sentence that says what happened and why.
     pub fn new(code: Code, message: impl Into<String>) -> Self {
-        Self { code, message: message.into(), hint: None, log: Vec::new(), source: None }
+        Self { code, message: message.into(), hint: None, log: Vec::new(), place: None, source: None }
     }
 
     /// Adds what a person can do about it.
@@ -230,6 +233,18 @@ impl Error {
         self
     }
 
+    /// The same error with where in a text it is.
+    #[must_use]
+    pub fn at(mut self, place: Place) -> Self {
+        self.place = Some(Box::new(place));
+        self
+    }
+
+    /// Where in a text it is; none where it is in none.
+    pub fn place(&self) -> Option<&Place> {
+        self.place.as_deref()
+    }
+
     /// The stable kind.
     pub fn code(&self) -> Code {
         self.code
@@ -243,8 +258,23 @@ impl Error {
 
 impl From<ErrorBody> for Error {
     fn from(body: ErrorBody) -> Self {
-        Self { code: body.code, message: body.message, hint: body.hint, log: body.log, source: None }
+        Self { code: body.code, message: body.message, hint: body.hint, log: body.log, place: None, source: None }
     }
+}
+
+/// Where in the text of a file a mistake is. Lines and columns are counted from 1, columns in characters.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Place {
+    /// The line.
+    pub line: u32,
+    /// The first column.
+    pub column: u32,
+    /// The column behind the last one, on the same line.
+    pub end_column: u32,
+    /// The key, as a path with dots; none where it is no key.
+    pub key: Option<String>,
+    /// The model that it belongs to.
+    pub model: Option<String>,
 }
 
 /// An [`Error`] as the API and the snapshot carry it.

@@ -5,6 +5,7 @@
 
 pub mod catalog;
 pub mod command;
+pub mod configuration;
 pub mod controller;
 pub mod error;
 pub mod gguf;
@@ -15,6 +16,7 @@ pub mod lifecycle;
 pub mod listen;
 pub mod log;
 pub mod loopback;
+pub mod machine;
 pub mod ports;
 pub mod session;
 pub mod settings;
@@ -22,6 +24,6 @@ pub mod snapshot;
 pub mod tray;
 pub mod usage;
 
-pub use error::{Code, Error, ErrorBody, Result};
+pub use error::{Code, Error, ErrorBody, Place, Result};
 pub use id::{ConfigHash, InstanceId, ModelId, OperationId, Secret};
 pub use session::SessionId;

@@ -48,7 +48,8 @@ pub(crate) fn read(paths: &Paths) -> (Option<String>, Reading) {
     }
 }
 
-fn read_text(paths: &Paths, text: &str) -> Reading {
+/// What is in a text that is, or may become, the catalog.
+pub(crate) fn read_text(paths: &Paths, text: &str) -> Reading {
     let surroundings =
         Surroundings { path: paths.catalog.clone(), home: paths.home.clone(), models_dir: paths.models_dir.clone() };
     Catalog::read(text, &surroundings)

@@ -2,10 +2,12 @@
 
 mod adapters;
 mod catalog_file;
+mod configuration;
 mod doctor;
 mod folders;
 mod hex;
 pub mod jails;
+mod machine;
 mod paths;
 mod runtime_files;
 mod serve;

@@ -10,7 +10,7 @@ use corral_core::controller::{Controller, ControllerConfig};
 use corral_core::launch::Runtime;
 use corral_core::log::LogBuffer;
 use corral_core::ports::Ports;
-use corral_core::settings::OnQuit;
+use corral_core::settings::{OnQuit, Settings};
 use corral_core::{Code, Error, Result};
 use corral_engine::files::LocalModelFiles;
 use corral_engine::{EngineConfig, Engines, Environment, SlotFiles};
@@ -23,7 +23,9 @@ use tokio_util::sync::CancellationToken;
 
 use crate::adapters::{CountedJournal, LoggedNotices, SystemClock};
 use crate::catalog_file::{self, ensure_catalog};
+use crate::configuration::ConfigurationFiles;
 use crate::jails::{Jails, JailsPorts};
+use crate::machine::ThisMachine;
 use crate::paths::Paths;
 use crate::runtime_files::{DaemonFile, HomeLock, KeyFile, new_token, private_dir, remove};
 use crate::settings_file::read_settings;
@@ -98,7 +100,11 @@ pub async fn run(env: Environment, options: ServeOptions) -> Result<()> {
     let mut signals = Signals::new()?;
     let paths = Paths::resolve(&env)?;
     let _lock = take_home(&paths)?;
-    let settings = read_settings(&paths)?;
+    let settings = read_settings(&paths).unwrap_or_else(|error| {
+        // Whoever is to mend it may want the dashboard for that.
+        tracing::warn!("{error}; the defaults are in force");
+        Settings::default()
+    });
     if ensure_catalog(&paths)? {
         tracing::info!("made {} with examples: edit it to name your models", paths.catalog.display());
     }
@@ -116,6 +122,7 @@ pub async fn run(env: Environment, options: ServeOptions) -> Result<()> {
     let version = env!("CARGO_PKG_VERSION").to_owned();
     let logs = Arc::new(LogBuffer::new(LOG_BOUNDS.0, LOG_BOUNDS.1));
     let metrics = Arc::new(Metrics::new());
+    let machine = Arc::new(ThisMachine::new(env.clone()));
     let engine_config = engine_config(&paths, env, logs.clone(), version.clone());
     let engines = Engines::new(&engine_config, catalog_file::uses(in_force, Runtime::Docker));
     let store = Arc::new(Store::open(&paths.database)?);
@@ -147,7 +154,16 @@ pub async fn run(env: Environment, options: ServeOptions) -> Result<()> {
     let mut actor = tokio::spawn(controller.run());
     let watcher = tokio::spawn(catalog_file::watch(paths.clone(), catalog_text, server, handle.clone(), engines));
     let end = CancellationToken::new();
-    let state = ApiState { controller: handle.clone(), logs, token, metrics, usage: store, version };
+    let state = ApiState {
+        controller: handle.clone(),
+        logs,
+        token,
+        metrics,
+        usage: store,
+        configuration: Arc::new(ConfigurationFiles::new(paths.clone(), handle.clone())),
+        machine,
+        version,
+    };
     let (jails_ports, from_jails) = JailsPorts::new(handle.clone());
     let api = tokio::spawn(corral_api::serve(listener, from_jails.management, state, end.clone()));
     let gateway_ports = GatewayPorts { controller: handle.clone(), ledger: request_ledger, clock };

@@ -2,6 +2,7 @@
 
 #![allow(clippy::expect_used, clippy::unwrap_used, reason = "test code: a panic is how it fails")]
 
+pub mod configuration;
 pub mod fakes;
 pub mod gguf;
 pub mod home;
@@ -9,6 +10,7 @@ pub mod launch;
 pub mod usage;
 pub mod wait;
 
+pub use configuration::{FakeConfiguration, FakeMachine};
 pub use gguf::TinyModel;
 pub use home::SandboxHome;
 pub use launch::launch_spec;

@@ -13,8 +13,8 @@ use corral_core::listen::{Handover, handover};
 use corral_core::log::LogBuffer;
 use corral_core::snapshot::Snapshot;
 use corral_core::{Error, Secret};
-use corral_testkit::FakeUsage;
 use corral_testkit::fakes::{FakeEngine, Memory, ports};
+use corral_testkit::{FakeConfiguration, FakeMachine, FakeUsage};
 use serde_json::Value;
 use tempfile::TempDir;
 use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
@@ -129,6 +129,8 @@ pub(crate) fn api_state(controller: ControllerHandle) -> ApiState {
         token: Secret::new(TOKEN),
         metrics: Arc::new(Metrics::new()),
         usage: Arc::<FakeUsage>::default(),
+        configuration: Arc::<FakeConfiguration>::default(),
+        machine: Arc::<FakeMachine>::default(),
         version: "1.2.3".to_owned(),
     }
 }

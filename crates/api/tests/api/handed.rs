@@ -48,7 +48,7 @@ async fn only_its_own_token_is_taken_and_only_where_sessions_may_call() {
             let jail = Jail::of(&bench).await;
             let other = bench.controller.open_session(None).await.expect("a session");
             let target = path.replace("{id}", other.session.id.as_str());
-            let body = if path == "/switch" { r#"{"model":"a"}"# } else { "" };
+            let body = crate::doors::body(&method, path);
             let ask = |token: &str| jail.ask(&bench, &method, &target, token).body(body);
             let may = ["/status", "/models", "/switch"].contains(&path.as_str());
             if path == "/healthz" {

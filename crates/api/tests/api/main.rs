@@ -4,6 +4,7 @@
 
 mod bench;
 mod bodies;
+mod configuration;
 mod doors;
 mod handed;
 mod operations;

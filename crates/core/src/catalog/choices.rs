@@ -1,5 +1,7 @@
 //! What only a model has: its devices, its layers, its lists and its environment.
 
+use std::ops::Range;
+
 use indexmap::IndexMap;
 use serde_json::{Value, json};
 use toml::de::DeValue;
@@ -43,7 +45,7 @@ impl Setting for Gpu {
                 elements(node, reader, expected, |node, reader| {
                     let Int(device) = Int::<0, 63>::read(node, reader)?;
                     if devices.contains(&device) {
-                        reader.problem(node.span().start, &format!("device {device} is named twice"));
+                        reader.problem(node.span(), &format!("device {device} is named twice"));
                         return None;
                     }
                     devices.push(device);
@@ -136,7 +138,7 @@ impl Setting for Shares {
             share
         })?;
         if !shares.is_empty() && shares.iter().all(|share| *share <= 0.0) {
-            reader.problem(node.span().start, "at least one share must be above 0");
+            reader.problem(node.span(), "at least one share must be above 0");
             return None;
         }
         Some(Self(shares))
@@ -171,7 +173,7 @@ impl Setting for Overrides {
 
 /// Other names, each with its place: whether they are free shows only when all models are read.
 #[derive(Debug, Clone)]
-pub(super) struct Aliases(pub(super) Vec<(usize, String)>);
+pub(super) struct Aliases(pub(super) Vec<(Range<usize>, String)>);
 
 impl Setting for Aliases {
     fn read(node: &Node<'_>, reader: &mut Reader<'_>) -> Option<Self> {
@@ -182,7 +184,7 @@ impl Setting for Aliases {
         };
         elements(node, reader, "an array of strings", |node, reader| {
             let expected = "a name without spaces, with `*` only at its end";
-            values::text(node, reader, fits, expected).map(|text| (node.span().start, text.to_owned()))
+            values::text(node, reader, fits, expected).map(|text| (node.span(), text.to_owned()))
         })
         .map(Self)
     }
@@ -204,7 +206,7 @@ impl Setting for Args {
             if let Some(instead) = owned::argument(arg) {
                 let flag = arg.split_once('=').map_or(arg, |(flag, _)| flag);
                 let what = format!("`{flag}` is not for `args`: {instead}");
-                reader.problem_with(node.span().start, &what, format!("take `{flag}` out of `args`"));
+                reader.problem_with(node.span(), &what, format!("take `{flag}` out of `args`"));
                 return None;
             }
             Some(arg.to_owned())
@@ -229,14 +231,14 @@ impl Setting for Env {
         };
         let mut env = IndexMap::new();
         for (key, value) in entries {
-            let (name, offset) = (key.get_ref().as_ref(), key.span().start);
+            let (name, span) = (key.get_ref().as_ref(), key.span());
             reader.under(name, |reader| {
                 if !owned::is_variable_name(name) {
                     let hint = "letters, digits and `_`, the first no digit";
-                    reader.problem_with(offset, "not a name of an environment variable", hint);
+                    reader.problem_with(span.clone(), "not a name of an environment variable", hint);
                 } else if let Some(instead) = owned::variable(name) {
                     let what = format!("not for `env`: {instead}");
-                    reader.problem_with(offset, &what, format!("take `{name}` out of `env`"));
+                    reader.problem_with(span.clone(), &what, format!("take `{name}` out of `env`"));
                 }
                 let text = values::text(value, reader, |text| !text.contains('\0'), "a string");
                 env.extend(text.map(|text| (name.to_owned(), text.to_owned())));

@@ -20,6 +20,8 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use indexmap::IndexMap;
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
 
 pub use self::schema::json_schema;
 pub use self::suggest::nearest;
@@ -93,14 +95,15 @@ impl Default for Gateway {
 }
 
 /// Whose requests may load a model.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
 pub enum AutoSwitch {
     /// Everybody's.
     #[default]
     Always,
-    /// Those of a session that was registered.
+    /// Those of a session.
     Sessions,
-    /// Nobody's: people switch.
+    /// Nobody's.
     Never,
 }
 

@@ -37,7 +37,7 @@ pub(super) fn catalog(text: &str, surroundings: &Surroundings) -> Reading {
         }
     }
     if version.is_none() {
-        reader.under("schema", |reader| reader.problem_with(0, "missing", "begin the file with `schema = 1`"));
+        reader.under("schema", |reader| reader.problem_with(0..0, "missing", "begin the file with `schema = 1`"));
     }
     let span = document.span();
     let root = Root::read(&Node::new(span, DeValue::Table(document.into_inner())), &mut reader).unwrap_or_default();
@@ -48,13 +48,14 @@ pub(super) fn catalog(text: &str, surroundings: &Surroundings) -> Reading {
 fn syntax(source: &Source<'_>, errors: &[toml::de::Error]) -> Vec<Error> {
     let mut lines = HashSet::new();
     let mut problems = Vec::new();
-    let mut errors: Vec<_> = errors.iter().map(|error| (error.span().map_or(0, |span| span.start), error)).collect();
-    errors.sort_by_key(|(offset, _)| *offset);
-    for (offset, error) in errors {
+    let mut errors: Vec<_> = errors.iter().map(|error| (error.span().unwrap_or_default(), error)).collect();
+    errors.sort_by_key(|(span, _)| span.start);
+    for (span, error) in errors {
+        let offset = span.start;
         if lines.insert(source.line(offset)) && problems.len() < 20 {
             let message = format!("{}: {}", source.line_and_column(offset), error.message().replace('\n', ", "));
             let hint = format!("the line is `{}`", source.shown(offset));
-            problems.push(Error::new(Code::CatalogInvalid, message).hint(hint));
+            problems.push(Error::new(Code::CatalogInvalid, message).hint(hint).at(source.place(&span)));
         }
     }
     problems
@@ -83,18 +84,21 @@ fn resolve(root: Root, surroundings: &Surroundings, mut reader: Reader<'_>) -> R
 }
 
 fn server(table: Option<&ServerTable>, reader: &mut Reader<'_>) -> Server {
-    let (gateway, management) = table.map_or((None, None), |table| (table.gateway, table.management));
+    let (gateway, management) = table.map_or((None, None), |table| (table.gateway.clone(), table.management.clone()));
     let usual = Server::default();
     let address = |given: Option<Loopback>, usual: SocketAddr| given.map_or(usual, |given| given.address);
-    let server = Server { gateway: address(gateway, usual.gateway), management: address(management, usual.management) };
+    let server = Server {
+        gateway: address(gateway.clone(), usual.gateway),
+        management: address(management.clone(), usual.management),
+    };
     if server.gateway == server.management && server.gateway.port() != 0 {
         // The later of the two that the file sets is the one to change.
         let given = [gateway.map(|given| ("gateway", given)), management.map(|given| ("management", given))];
-        if let Some((key, given)) = given.into_iter().flatten().max_by_key(|(_, given)| given.offset) {
+        if let Some((key, given)) = given.into_iter().flatten().max_by_key(|(_, given)| given.span.start) {
             let what = format!("{} is taken: `gateway` and `management` need a port each", given.address);
             let hint = "the usual ones are 127.0.0.1:8080 and 127.0.0.1:8081";
             reader.under("server", |reader| {
-                reader.under(key, |reader| reader.problem_with(given.offset, &what, hint));
+                reader.under(key, |reader| reader.problem_with(given.span, &what, hint));
             });
         }
     }
@@ -132,7 +136,7 @@ fn check_aliases(entries: &mut [Entry], reader: &mut Reader<'_>) {
     reader.code = Code::ModelInvalid;
     for entry in entries {
         let before = reader.count();
-        for (index, (offset, alias)) in entry.table.aliases.iter().flat_map(|aliases| &aliases.0).enumerate() {
+        for (index, (span, alias)) in entry.table.aliases.iter().flat_map(|aliases| &aliases.0).enumerate() {
             let what = if alias != entry.id.as_str() && ids.contains(alias) {
                 format!("`{alias}` is the id of another model")
             } else if let Some(owner) = owners.get(alias) {
@@ -142,9 +146,10 @@ fn check_aliases(entries: &mut [Entry], reader: &mut Reader<'_>) {
                 owners.insert(alias.clone(), entry.id.clone());
                 continue;
             };
-            let here = |reader: &mut Reader<'_>| reader.problem_with(*offset, &what, "a name can mean one model only");
+            let hint = "a name can mean one model only";
+            let here = |reader: &mut Reader<'_>| reader.problem_with(span.clone(), &what, hint);
             reader.under("models", |reader| {
-                reader.under(entry.id.as_str(), |reader| {
+                reader.model(entry.id.as_str(), |reader| {
                     reader.under("aliases", |reader| reader.item(index, here));
                 });
             });

@@ -1,13 +1,14 @@
 //! What reading a value needs: where it stands, what is expected of it, and where to put a complaint.
 
 use std::borrow::Cow;
+use std::ops::Range;
 
 use serde_json::Value;
 use serde_spanned::Spanned;
 use toml::de::DeValue;
 
 use super::source::{Source, shorten};
-use crate::error::{Code, Error};
+use crate::error::{Code, Error, Place};
 
 /// A value and its place in the file.
 pub(super) type Node<'a> = Spanned<DeValue<'a>>;
@@ -35,6 +36,8 @@ pub(super) trait Setting: Sized + Clone {
 pub(super) struct Reader<'a> {
     source: &'a Source<'a>,
     path: String,
+    /// The model at hand.
+    model: Option<String>,
     problems: Vec<(usize, Error)>,
     /// The kind of the mistakes found from here on: in the file as a whole, or in one model.
     pub(super) code: Code,
@@ -45,7 +48,7 @@ pub(super) struct Reader<'a> {
 impl<'a> Reader<'a> {
     /// A reader at the root of the file.
     pub(super) fn new(source: &'a Source<'a>) -> Self {
-        Self { source, path: String::new(), problems: Vec::new(), code: Code::CatalogInvalid, example: "" }
+        Self { source, path: String::new(), model: None, problems: Vec::new(), code: Code::CatalogInvalid, example: "" }
     }
 
     /// Does `work` one key further down.
@@ -60,6 +63,14 @@ impl<'a> Reader<'a> {
         result
     }
 
+    /// Does `work` at the entry of a model, one key further down.
+    pub(super) fn model<T>(&mut self, id: &str, work: impl FnOnce(&mut Self) -> T) -> T {
+        self.model = Some(shorten(id, 80));
+        let result = self.under(id, work);
+        self.model = None;
+        result
+    }
+
     /// Does `work` at an element of an array.
     pub(super) fn item<T>(&mut self, index: usize, work: impl FnOnce(&mut Self) -> T) -> T {
         let length = self.path.len();
@@ -70,20 +81,22 @@ impl<'a> Reader<'a> {
     }
 
     /// Notes a mistake at the key at hand; the hint shows the key as it could be.
-    pub(super) fn problem(&mut self, offset: usize, what: &str) {
+    pub(super) fn problem(&mut self, span: Range<usize>, what: &str) {
         let hint = format!("for instance `{}`", self.example);
-        self.problem_with(offset, what, hint);
+        self.problem_with(span, what, hint);
     }
 
     /// Notes a mistake at the key at hand.
-    pub(super) fn problem_with(&mut self, offset: usize, what: &str, hint: impl Into<String>) {
-        let message = format!("{}: {}: {what}", self.source.line(offset), self.path);
-        self.problems.push((offset, Error::new(self.code, message).hint(hint)));
+    pub(super) fn problem_with(&mut self, span: Range<usize>, what: &str, hint: impl Into<String>) {
+        let message = format!("{}: {}: {what}", self.source.line(span.start), self.path);
+        let key = Some(self.path.clone()).filter(|path| !path.is_empty());
+        let place = Place { key, model: self.model.clone(), ..self.source.place(&span) };
+        self.problems.push((span.start, Error::new(self.code, message).hint(hint).at(place)));
     }
 
     /// Notes that the value is of another type or out of range.
     pub(super) fn expected(&mut self, node: &Node<'_>, expected: &str) {
-        self.problem(node.span().start, &format!("expected {expected}, found {}", found(node.get_ref())));
+        self.problem(node.span(), &format!("expected {expected}, found {}", found(node.get_ref())));
     }
 
     /// The number of mistakes so far.

@@ -2,6 +2,8 @@
 
 use std::ops::Range;
 
+use crate::error::Place;
+
 /// The text of a catalog with an index of its lines.
 pub(super) struct Source<'a> {
     text: &'a str,
@@ -24,9 +26,24 @@ impl<'a> Source<'a> {
     /// `models.toml:14:7`, with the column in characters.
     pub(super) fn line_and_column(&self, offset: usize) -> String {
         let number = self.number(offset);
+        format!("{}:{number}:{}", self.path, self.column(number, offset))
+    }
+
+    /// The place of a span, which goes no further than its first line; what is empty still has a character to mark.
+    pub(super) fn place(&self, span: &Range<usize>) -> Place {
+        let number = self.number(span.start);
+        let line = self.text.get(self.span(number)).unwrap_or_default();
+        let end_of_line = self.span(number).start + line.trim_end_matches(['\r', '\n']).len();
+        let column = self.column(number, span.start);
+        let end_column = self.column(number, span.end.min(end_of_line)).max(column + 1);
+        let narrow = |number: usize| u32::try_from(number).unwrap_or(u32::MAX);
+        Place { line: narrow(number), column: narrow(column), end_column: narrow(end_column), key: None, model: None }
+    }
+
+    /// The column of an offset in the line of this number.
+    fn column(&self, number: usize, offset: usize) -> usize {
         let start = self.span(number).start;
-        let column = self.text.get(start..offset).map_or(0, |before| before.chars().count()) + 1;
-        format!("{}:{number}:{column}", self.path)
+        self.text.get(start..offset).map_or(0, |before| before.chars().count()) + 1
     }
 
     /// The text of the line at `offset`, cut where it is too long to show.

@@ -81,7 +81,7 @@ pub(super) fn read<T: Table>(node: &Node<'_>, reader: &mut Reader<'_>) -> Option
         reader.under(name, |reader| {
             if !table.set(name, value, reader) {
                 let hint = format!("the keys here are {}", T::keys().join(", "));
-                reader.problem_with(key.span().start, &suggest::unknown_key(name, &T::names()), hint);
+                reader.problem_with(key.span(), &suggest::unknown_key(name, &T::names()), hint);
             }
         });
     }

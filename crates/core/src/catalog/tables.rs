@@ -1,5 +1,7 @@
 //! The tables of the file, key by key. What is written here is also what `corral schema` says.
 
+use std::ops::Range;
+
 use serde_json::{Value, json};
 use toml::de::DeValue;
 
@@ -179,7 +181,7 @@ impl Setting for Defaults {
             let name = key.get_ref().as_ref();
             if OWN_KEYS.contains(&name) {
                 let hint = format!("put it into `[models.<id>]`; `[defaults]` has no {}", OWN_KEYS.join(", "));
-                reader.under(name, |reader| reader.problem_with(key.span().start, "belongs to one model", hint));
+                reader.under(name, |reader| reader.problem_with(key.span(), "belongs to one model", hint));
             }
         }
         ModelTable::read(node, reader).map(Self)
@@ -221,8 +223,8 @@ impl Setting for Models {
         sorted.sort_by_key(|(key, _)| key.span().start);
         reader.code = Code::ModelInvalid;
         let entries = sorted.into_iter().filter_map(|(key, node)| {
-            let (id, offset) = (key.get_ref().as_ref(), key.span().start);
-            reader.under(id, |reader| entry(id, offset, node, reader))
+            let (id, span) = (key.get_ref().as_ref(), key.span());
+            reader.model(id, |reader| entry(id, &span, node, reader))
         });
         let models = Self(entries.collect());
         reader.code = Code::CatalogInvalid;
@@ -242,11 +244,11 @@ impl Setting for Models {
     }
 }
 
-fn entry(id: &str, offset: usize, node: &Node<'_>, reader: &mut Reader<'_>) -> Option<Entry> {
+fn entry(id: &str, span: &Range<usize>, node: &Node<'_>, reader: &mut Reader<'_>) -> Option<Entry> {
     let before = reader.count();
     let checked = ModelId::new(id);
     if checked.is_err() {
-        reader.problem_with(offset, "not an id of a model", InvalidModelId.to_string());
+        reader.problem_with(span.clone(), "not an id of a model", InvalidModelId.to_string());
     }
     if split_by_a_dot(id, node, reader) {
         return None;
@@ -255,7 +257,7 @@ fn entry(id: &str, offset: usize, node: &Node<'_>, reader: &mut Reader<'_>) -> O
     let table = ModelTable::read(node, reader)?;
     if table.file.is_none() && !node.get_ref().as_table().is_some_and(|keys| keys.contains_key("file")) {
         reader.example = "file = \"small.gguf\"";
-        reader.under("file", |reader| reader.problem(offset, "missing: every model needs its file"));
+        reader.under("file", |reader| reader.problem(span.clone(), "missing: every model needs its file"));
     }
     Some(Entry { id: checked.ok()?, table, sound: reader.count() == before })
 }
@@ -270,7 +272,7 @@ fn split_by_a_dot(id: &str, node: &Node<'_>, reader: &mut Reader<'_>) -> bool {
         if !known(name) && is_model {
             let hint = format!("write `[models.{}]`", quoted(&format!("{id}.{name}")));
             reader.under(name, |reader| {
-                reader.problem_with(key.span().start, "an id with a dot needs quotes", hint);
+                reader.problem_with(key.span(), "an id with a dot needs quotes", hint);
             });
         }
     }

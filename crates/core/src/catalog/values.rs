@@ -1,6 +1,7 @@
 //! Plain values: numbers, texts, paths, durations, addresses.
 
 use std::net::SocketAddr;
+use std::ops::Range;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -222,20 +223,20 @@ impl Setting for Image {
 }
 
 /// A loopback address with a port; port 0 is any free one.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone)]
 pub(super) struct Loopback {
     pub(super) address: SocketAddr,
-    pub(super) offset: usize,
+    pub(super) span: Range<usize>,
 }
 
 impl Setting for Loopback {
     fn read(node: &Node<'_>, reader: &mut Reader<'_>) -> Option<Self> {
         let parsed = node.get_ref().as_str().and_then(|text| text.parse::<SocketAddr>().ok());
         match parsed {
-            Some(address) if address.ip().is_loopback() => Some(Self { address, offset: node.span().start }),
+            Some(address) if address.ip().is_loopback() => Some(Self { address, span: node.span() }),
             Some(address) => {
                 let what = format!("{} is not a loopback address: Corral serves this machine only", address.ip());
-                reader.problem(node.span().start, &what);
+                reader.problem(node.span(), &what);
                 None
             }
             None => {

@@ -6,36 +6,11 @@ mod jail;
 mod judge;
 mod look;
 
+pub use corral_core::machine::{Finding, FindingStatus as Status};
 use corral_sandbox::memory::{MemoryBound, buses};
 use corral_sandbox::support::probe;
-use serde::{Deserialize, Serialize};
 
 use crate::Environment;
-
-/// How a finding is meant.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub enum Status {
-    /// As it should be.
-    Ok,
-    /// Works, but.
-    Warning,
-    /// Keeps a model, or all of them, from being loaded.
-    Problem,
-}
-
-/// One thing that was looked at.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Finding {
-    /// What was looked at, for instance `engine`.
-    pub check: String,
-    /// How it is.
-    pub status: Status,
-    /// What was found, one sentence.
-    pub message: String,
-    /// The command or step that mends it.
-    pub remedy: Option<String>,
-}
 
 /// Looks at everything that loading a model needs, and at what the jail needs. Changes nothing.
 pub fn doctor(env: &Environment) -> Vec<Finding> {

@@ -109,6 +109,7 @@ prove() {
   models      $gateway  (OpenAI's and Anthropic's protocols)
   management  http://$management  (token in $CORRAL_HOME/run/token)
   catalog     $CORRAL_HOME/config/models.toml
+  dashboard   CORRAL_HOME='$CORRAL_HOME' $corral dashboard
 
   ask     curl -sS $gateway/v1/chat/completions \\
             -d '{"model":"tiny","messages":[{"role":"user","content":"hello"}]}'
@@ -119,6 +120,7 @@ TEXT
 }
 
 "$SCRIPTS/setup.sh" build run
+"$SCRIPTS/ui.sh"
 cd "$REPO"
 target="$(target_dir)/release"
 corral="$target/corral"

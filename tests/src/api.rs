@@ -114,6 +114,22 @@ impl Api {
         self.try_post(path, body).unwrap_or_else(|error| panic!("POST {path}: {error}"))
     }
 
+    /// `PUT` with the token.
+    #[track_caller]
+    pub fn put(&self, path: &str, body: &Value) -> Answer {
+        let request = self.agent.put(format!("{}{path}", self.base));
+        let answer = request.header("Authorization", format!("Bearer {}", self.token)).send_json(body);
+        answer.and_then(read).unwrap_or_else(|error| panic!("PUT {path}: {error}"))
+    }
+
+    /// `PATCH` with the token.
+    #[track_caller]
+    pub fn patch(&self, path: &str, body: &Value) -> Answer {
+        let request = self.agent.patch(format!("{}{path}", self.base));
+        let answer = request.header("Authorization", format!("Bearer {}", self.token)).send_json(body);
+        answer.and_then(read).unwrap_or_else(|error| panic!("PATCH {path}: {error}"))
+    }
+
     /// `DELETE` with the token.
     #[track_caller]
     pub fn delete(&self, path: &str) -> Answer {

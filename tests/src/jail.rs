@@ -3,6 +3,7 @@
 use std::net::{SocketAddr, TcpListener};
 use std::os::fd::AsFd;
 
+use corral_core::session::About;
 use corral_core::{Error, Secret};
 use corral_daemon::jails::{Handed, Listeners, hand_over};
 use corral_daemon::{Environment, Paths};
@@ -31,7 +32,7 @@ impl Jail {
         let env: Environment = [("CORRAL_HOME", daemon.home().path().display().to_string())].into_iter().collect();
         let paths = Paths::resolve(&env).expect("paths");
         let listeners = Listeners { gateway: Some(self.gateway.as_fd()), management: Some(self.management.as_fd()) };
-        self.handed = Some(hand_over(&paths, &self.token, Some("a jail"), listeners)?);
+        self.handed = Some(hand_over(&paths, &self.token, &About::label(Some("a jail".to_owned())), listeners)?);
         Ok(())
     }
 

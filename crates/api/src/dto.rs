@@ -173,6 +173,14 @@ pub struct FindingList {
     pub findings: Vec<Finding>,
 }
 
+/// The body of `PUT /autostart`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct AutostartRequest {
+    /// Whether the desktop is to start Corral at login.
+    pub enabled: bool,
+}
+
 /// The answer of `GET /models`.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct ModelList {

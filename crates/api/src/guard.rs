@@ -80,6 +80,12 @@ pub(crate) fn check_token(
     Err(Error::new(Code::Unauthorized, what).hint(format!("send `Authorization: Bearer TOKEN`, with {right}")))
 }
 
+/// The token that a request bears, whatever it is worth.
+pub(crate) fn bearer_of(headers: &HeaderMap) -> Option<&str> {
+    let sent = only(headers, &AUTHORIZATION).map(HeaderValue::as_bytes).and_then(bearer)?;
+    std::str::from_utf8(sent).ok()
+}
+
 /// The value of a header that must occur exactly once.
 fn only<'a>(headers: &'a HeaderMap, name: &http::HeaderName) -> Option<&'a HeaderValue> {
     let mut values = headers.get_all(name).iter();

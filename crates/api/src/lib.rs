@@ -12,6 +12,7 @@ pub mod dto;
 mod events;
 mod failure;
 mod guard;
+mod live;
 mod logs;
 mod machine;
 mod metrics;
@@ -24,6 +25,7 @@ mod router;
 mod routes;
 mod serve;
 mod sessions;
+mod ui;
 mod usage;
 
 pub use failure::status_of;

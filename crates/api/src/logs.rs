@@ -15,7 +15,7 @@ use tokio::sync::broadcast::error::{RecvError, TryRecvError};
 use tokio_util::sync::CancellationToken;
 
 use crate::failure::Failure;
-use crate::query::parameters;
+use crate::query::{flag, parameters};
 use crate::quote::quoted;
 use crate::router::Shared;
 
@@ -60,16 +60,7 @@ impl Asked {
                         )
                     })?;
                 }
-                _ => {
-                    asked.follow = match value {
-                        "" | "1" | "true" => true,
-                        "0" | "false" => false,
-                        _ => {
-                            let message = format!("`follow` is {}, neither yes nor no", quoted(value));
-                            return Err(Failure::invalid(message, "follow=1 or follow=0"));
-                        }
-                    }
-                }
+                _ => asked.follow = flag("follow", value)?,
             }
         }
         Ok(asked)

@@ -12,8 +12,8 @@ use crate::dto::ErrorAnswer;
 use crate::failure::status_of;
 use crate::routes::{Answer, Content, ROUTES, Route, SchemaOf};
 
-const ABOUT: &str = "What a running Corral can be asked for over HTTP on loopback. Every call but `GET /healthz` bears \
-the token in Corral's runtime folder; `Host` must name the loopback, and requests from web pages of other sites are \
+const ABOUT: &str = "What a running Corral can be asked for over HTTP on loopback. Every call but `GET /healthz` and the \
+dashboard's files bears the token in Corral's runtime folder; `Host` must name the loopback, and requests from web pages of other sites are \
 refused. Fields and codes are only ever added.";
 
 /// The codes that every route may answer with.
@@ -36,7 +36,7 @@ pub fn openapi() -> Value {
 
     let mut paths = Map::new();
     for route in ROUTES {
-        let item = paths.entry(route.path).or_insert_with(|| json!({}));
+        let item = paths.entry(route.documented_path()).or_insert_with(|| json!({}));
         item[route.method.as_str().to_ascii_lowercase()] = operation(route, &mut taken, &mut sent);
     }
     let mut schemas: BTreeMap<String, Value> = taken.take_definitions(true).into_iter().collect();
@@ -126,6 +126,7 @@ fn content(answer: &Answer, sent: &mut SchemaGenerator) -> Option<Value> {
         Content::Lines(schema) => {
             json!({ "application/x-ndjson": { "schema": { "type": "string" }, "x-line": schema(sent) } })
         }
+        Content::File => json!({ "*/*": { "schema": { "type": "string", "format": "binary" } } }),
         Content::Text => json!({ "text/plain": { "schema": { "type": "string" } } }),
     })
 }

@@ -23,6 +23,18 @@ pub(crate) fn parameters(path: &str, query: &str, known: &[&str]) -> Result<Vec<
     pairs.collect()
 }
 
+/// A parameter that is yes or no; alone it is yes.
+pub(crate) fn flag(name: &str, value: &str) -> Result<bool, Failure> {
+    match value {
+        "" | "1" | "true" => Ok(true),
+        "0" | "false" => Ok(false),
+        _ => {
+            let message = format!("`{name}` is {}, neither yes nor no", quoted(value));
+            Err(Failure::invalid(message, format!("{name}=1 or {name}=0")))
+        }
+    }
+}
+
 /// The text with `%3A` and the like resolved. A `+` stays one: it occurs in times, and a space does not.
 fn decoded(text: &str) -> String {
     let mut bytes = Vec::with_capacity(text.len());

@@ -11,6 +11,7 @@ use axum::response::{IntoResponse, Response};
 use corral_core::command::ControllerHandle;
 use corral_core::configuration::Configuration;
 use corral_core::listen::Via;
+use corral_core::live::LiveSource;
 use corral_core::log::LogBuffer;
 use corral_core::machine::Machine;
 use corral_core::ports::UsageSource;
@@ -21,7 +22,8 @@ use http::{Method, Uri};
 use tokio_util::sync::CancellationToken;
 
 use crate::failure::Failure;
-use crate::guard::{check_host, check_origin, check_token};
+use crate::guard::{bearer_of, check_host, check_origin, check_token};
+use crate::live::Feed;
 use crate::metrics::Metrics;
 use crate::quote::quoted;
 use crate::routes::{ROUTES, methods};
@@ -34,7 +36,7 @@ pub struct ApiState {
     pub controller: ControllerHandle,
     /// `llama-server`'s log.
     pub logs: Arc<LogBuffer>,
-    /// The token that every call but `GET /healthz` has to bear.
+    /// The token that every call but `GET /healthz` and the dashboard's files has to bear.
     pub token: Secret,
     /// Counters that outlive a request.
     pub metrics: Arc<Metrics>,
@@ -44,6 +46,8 @@ pub struct ApiState {
     pub configuration: Arc<dyn Configuration>,
     /// The machine and the desktop.
     pub machine: Arc<dyn Machine>,
+    /// What goes on at this moment.
+    pub live: Arc<dyn LiveSource>,
     /// Corral's version.
     pub version: String,
 }
@@ -56,6 +60,8 @@ pub(crate) struct Inner {
     api: ApiState,
     /// The port that pages of Corral's own come from.
     port: u16,
+    /// Readings of what goes on, for those who listen.
+    pub(crate) feed: Feed,
     /// Ends streams and waiting callers.
     pub(crate) shutdown: CancellationToken,
 }
@@ -76,11 +82,14 @@ impl Deref for Inner {
 
 /// The routes, guarded. `port` is the one that is listened on, `shutdown` ends streams and callers that wait.
 pub fn router(state: ApiState, port: u16, shutdown: CancellationToken) -> Router {
-    let shared = Shared(Arc::new(Inner { api: state, port, shutdown }));
+    let feed = Feed::new(state.live.clone());
+    let shared = Shared(Arc::new(Inner { api: state, port, feed, shutdown }));
     let mut router = Router::new();
     for route in ROUTES {
         let mut handler = (route.handler)();
-        if !route.open {
+        if route.page {
+            handler = handler.route_layer(from_fn_with_state(shared.clone(), without_session));
+        } else if !route.open {
             let asked = Asked { shared: shared.clone(), sessions: route.sessions };
             handler = handler.route_layer(from_fn_with_state(asked, with_token));
         }
@@ -152,6 +161,16 @@ async fn with_token(State(Asked { shared, sessions }): State<Asked>, mut request
     next.run(request).await
 }
 
+/// A jail gets no page that would ask its user for the management token.
+async fn without_session(State(shared): State<Shared>, request: Request, next: Next) -> Response {
+    let of_session = |token: &str| shared.controller.is_session_token(token);
+    if via(&request).is_some() || bearer_of(request.headers()).is_some_and(of_session) {
+        let error = Error::new(Code::Forbidden, "the dashboard is not for sessions");
+        return Failure::from(error.hint("open it outside of the session: `corral dashboard`")).into_response();
+    }
+    next.run(request).await
+}
+
 async fn wrong_method(method: Method, uri: Uri) -> Response {
     let allowed = methods(uri.path()).join(", ");
     let message = format!("{} does not take {}", uri.path(), quoted(method.as_str()));
@@ -164,13 +183,15 @@ async fn wrong_method(method: Method, uri: Uri) -> Response {
 }
 
 async fn unknown_route(uri: Uri) -> Failure {
-    let meant = nearest(uri.path(), ROUTES.iter().map(|route| route.path));
+    let routes = ROUTES.iter().filter(|route| !route.page);
+    let meant = nearest(uri.path(), routes.map(|route| route.path));
     let hint = meant.map_or_else(list_of_routes, |meant| format!("did you mean {meant}?"));
     Error::new(Code::NotFound, format!("there is no route {}", quoted(uri.path()))).hint(hint).into()
 }
 
 fn list_of_routes() -> String {
-    let routes: Vec<String> = ROUTES.iter().map(|route| format!("{} {}", route.method, route.path)).collect();
+    let routes: Vec<String> =
+        ROUTES.iter().filter(|route| !route.page).map(|route| format!("{} {}", route.method, route.path)).collect();
     format!("there are {}", routes.join(", "))
 }
 
@@ -210,9 +231,11 @@ mod tests {
             usage: Arc::<corral_testkit::FakeUsage>::default(),
             configuration: Arc::<corral_testkit::FakeConfiguration>::default(),
             machine: Arc::<corral_testkit::FakeMachine>::default(),
+            live: Arc::<corral_testkit::FakeLive>::default(),
             version: "0".to_owned(),
         };
-        let shared = Shared(Arc::new(Inner { api, port: 1, shutdown: CancellationToken::new() }));
+        let feed = Feed::new(api.live.clone());
+        let shared = Shared(Arc::new(Inner { api, port: 1, feed, shutdown: CancellationToken::new() }));
         let app: Router = Router::new().route("/", get(broken)).layer(from_fn_with_state(shared, guarded));
         let request = Request::get("/").header("Host", "localhost").body(Body::empty()).expect("a request");
         let answer = app.oneshot(request).await.expect("an answer");

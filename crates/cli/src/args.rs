@@ -112,6 +112,14 @@ where there is no jail: it never runs without one.")]
     /// Hold a shell session
     #[command(hide = true)]
     HoldShell(HoldArgs),
+    /// Open the dashboard of the Corral that runs, in your browser
+    #[command(after_help = "\
+Examples:
+  corral dashboard --print     the address, for a browser of your choice; it holds the token: keep it to yourself")]
+    Dashboard(DashboardArgs),
+    /// Let the desktop start Corral at login, or not
+    #[command(after_help = "Needs no daemon. What it starts is the tray program, which lies beside this one.")]
+    Autostart(AutostartArgs),
     /// Say whether a catalog is right, and if not, where and why
     ///
     /// Needs no daemon. Looks at the model files too: is each there, and whole?
@@ -318,6 +326,31 @@ pub(crate) struct SchemaArgs {
     /// Print the OpenAPI document of the management API instead
     #[arg(long)]
     pub(crate) openapi: bool,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct DashboardArgs {
+    /// Print the address, with the token in it, and open nothing
+    #[arg(long)]
+    pub(crate) print: bool,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct AutostartArgs {
+    /// What is wanted
+    #[arg(value_enum)]
+    pub(crate) wanted: Wanted,
+}
+
+/// What is wanted of the autostart entry.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Wanted {
+    /// Start Corral at login
+    On,
+    /// Do not
+    Off,
+    /// Say whether it is started
+    Status,
 }
 
 #[derive(Debug, Args)]

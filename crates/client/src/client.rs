@@ -58,6 +58,11 @@ impl Client {
         Ok(Self { agent: config.into(), address: daemon.management, token: read_token(&paths)? })
     }
 
+    /// The dashboard's address, with the token behind `#`, which a browser keeps to itself.
+    pub fn dashboard(&self) -> String {
+        format!("http://{}/ui/#token={}", self.address, self.token.expose())
+    }
+
     /// The body of the answer to a `GET`.
     pub fn get(&self, path: &str) -> Result<Vec<u8>> {
         let request = self.agent.get(self.url(path)).header("Authorization", self.bearer());

@@ -11,7 +11,7 @@ use crate::catalog::{Catalog, Reading};
 use crate::error::{Code, Error, ErrorBody, Result};
 use crate::id::{InstanceId, ModelId, OperationId, Secret};
 use crate::ports::FirstAnswer;
-use crate::session::{SessionId, SessionTokens};
+use crate::session::{About, SessionId, SessionTokens};
 use crate::snapshot::{Notice, NoticeLevel, OperationKind, OperationView, SessionView, Snapshot};
 
 /// What a surface asks of the controller.
@@ -53,8 +53,8 @@ pub enum Command {
     },
     /// Attach a session.
     OpenSession {
-        /// What people know it by.
-        label: Option<String>,
+        /// What people are told of it.
+        about: About,
         /// The token that an earlier daemon gave it, or none for a new one. [`Code::InvalidRequest`] where this daemon
         /// knows it already.
         token: Option<Secret>,
@@ -269,12 +269,13 @@ impl ControllerHandle {
 
     /// Attaches a session.
     pub async fn open_session(&self, label: Option<String>) -> Result<OpenedSession> {
-        self.ask(|reply| Command::OpenSession { label, token: None, reply }).await?
+        let about = About::label(label);
+        self.ask(|reply| Command::OpenSession { about, token: None, reply }).await?
     }
 
     /// Attaches a session that has a token already, from an earlier daemon.
-    pub async fn resume_session(&self, label: Option<String>, token: Secret) -> Result<OpenedSession> {
-        self.ask(|reply| Command::OpenSession { label, token: Some(token), reply }).await?
+    pub async fn resume_session(&self, about: About, token: Secret) -> Result<OpenedSession> {
+        self.ask(|reply| Command::OpenSession { about, token: Some(token), reply }).await?
     }
 
     /// Detaches a session.

@@ -14,6 +14,7 @@ pub mod id;
 pub mod launch;
 pub mod lifecycle;
 pub mod listen;
+pub mod live;
 pub mod log;
 pub mod loopback;
 pub mod machine;

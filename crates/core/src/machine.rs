@@ -11,6 +11,24 @@ use crate::error::Result;
 pub trait Machine: Debug + Send + Sync {
     /// Looks at everything that loading a model needs, and at what the jail needs. Changes nothing.
     fn doctor(&self) -> Vec<Finding>;
+
+    /// Whether the desktop starts Corral at login.
+    fn autostart(&self) -> Result<AutostartState>;
+
+    /// Lets the desktop start Corral at login, or not.
+    /// [`Code::ProgramMissing`](crate::Code::ProgramMissing) where there is nothing that it could start.
+    fn set_autostart(&self, enabled: bool) -> Result<AutostartState>;
+}
+
+/// Whether the desktop starts Corral at login.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct AutostartState {
+    /// Whether it does.
+    pub enabled: bool,
+    /// The entry in the autostart folder, there or not.
+    pub path: String,
+    /// What it starts, or would; none where there is nothing to start.
+    pub command: Option<String>,
 }
 
 /// How a finding is meant.

@@ -64,6 +64,24 @@ impl fmt::Display for SessionId {
     }
 }
 
+/// What people are told of a session.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct About {
+    /// What they know it by.
+    pub label: Option<String>,
+    /// The folder that it works in, where that is known.
+    pub workspace: Option<String>,
+    /// The model that it asks for, where it was begun with one.
+    pub model: Option<String>,
+}
+
+impl About {
+    /// A session of which nothing but a label is known.
+    pub fn label(label: Option<String>) -> Self {
+        Self { label, ..Self::default() }
+    }
+}
+
 /// The longest label of a session, in characters.
 pub const MAX_LABEL: usize = 200;
 

@@ -174,6 +174,12 @@ pub struct SessionView {
     pub id: SessionId,
     /// What people know it by, for instance the folder it works in.
     pub label: Option<String>,
+    /// The folder that it works in, where that is known.
+    #[serde(default)]
+    pub workspace: Option<String>,
+    /// The model that it asks for, where it was begun with one.
+    #[serde(default)]
+    pub model: Option<String>,
     /// When it was registered.
     pub started_at: Timestamp,
 }

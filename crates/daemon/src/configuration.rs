@@ -12,6 +12,7 @@ use corral_core::command::ControllerHandle;
 use corral_core::configuration::{CatalogFile, CatalogPatch, Configuration, Problem, SettingsFile};
 use corral_core::settings::Settings;
 
+pub(crate) use self::write::replace;
 use crate::paths::Paths;
 
 /// The files of this home.

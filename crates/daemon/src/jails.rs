@@ -9,17 +9,19 @@
 //! (`SCM_RIGHTS`), in the order in which the line names them:
 //!
 //! ```json
-//! {"token": "64 hexadecimal digits", "label": "~/project", "listeners": ["gateway", "management"]}
+//! {"token": "64 hexadecimal digits", "label": "~/project", "workspace": "/home/u/project", "model": "glm",
+//!  "listeners": ["gateway", "management"]}
 //! ```
 //!
-//! `label` may be missing, and so may `listeners`, which then are these two. The token is that of a session attached,
+//! `label`, `workspace` and `model` may be missing, and so may `listeners`, which then are these two. The token is that of a session attached,
 //! or one that this daemon has never seen: then the session is attached with it, so that a jail outlives a restart of
 //! the daemon. The answer is one line, `{"ok": true, "session": "ID"}` or `{"error": {"code", "message", "hint"}}`;
 //! after an error the connection ends.
 //!
 //! Otherwise the listeners are served, and the session is attached, until the launcher closes the connection, as it
-//! also does by being killed. Nothing more is said on it. Where the daemon closes it, the session was detached or the
-//! daemon has ended; the launcher may then hand the same listeners to the next one.
+//! also does by being killed. Where a person ends the session, the daemon says `{"end": true}` on one more line and
+//! closes it: the launcher then ends what runs in the jail. Where the daemon closes it without a word, it has ended; the
+//! launcher may then hand the same listeners to the next one.
 
 mod client;
 mod receive;
@@ -34,7 +36,7 @@ use corral_core::{ErrorBody, SessionId};
 use rustix::fs::{Mode, OFlags};
 use serde::{Deserialize, Serialize};
 
-pub use self::client::{Handed, Listeners, hand_over};
+pub use self::client::{Handed, Listeners, Over, hand_over};
 pub(crate) use self::serve::{Jails, JailsPorts};
 #[cfg(doc)]
 use crate::paths::Paths;
@@ -46,6 +48,10 @@ struct Hello {
     token: String,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     label: Option<String>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    workspace: Option<String>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    model: Option<String>,
     #[serde(default = "Listener::both")]
     listeners: Vec<Listener>,
 }
@@ -63,6 +69,9 @@ impl Listener {
         vec![Self::Gateway, Self::Management]
     }
 }
+
+/// What the daemon says where a person has ended the session.
+const END: &[u8] = b"{\"end\": true}\n";
 
 /// The daemon's line.
 #[derive(Debug, Serialize, Deserialize)]

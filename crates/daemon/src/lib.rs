@@ -1,12 +1,14 @@
 //! The composition: the controller with its real adapters, as `corral serve` and the tray run it.
 
 mod adapters;
+mod autostart;
 mod catalog_file;
 mod configuration;
 mod doctor;
 mod folders;
 mod hex;
 pub mod jails;
+mod live;
 mod machine;
 mod paths;
 mod runtime_files;
@@ -15,12 +17,13 @@ mod settings_file;
 mod usage;
 mod watched_file;
 
+pub use autostart::Autostart;
 pub use catalog_file::{ensure_catalog, read_catalog_or_examples};
 pub use corral_engine::Environment;
 pub use corral_engine::files::{check_model, check_projector};
 pub use doctor::{Finding, Status, doctor};
 pub use folders::{recent_folders, remember_folder};
 pub use paths::Paths;
-pub use runtime_files::{DaemonFile, private_dir, read_token};
+pub use runtime_files::{DaemonFile, dashboard_page, private_dir, read_token};
 pub use serve::{ServeOptions, Serving, run, runtime, serve};
 pub use settings_file::read_settings;

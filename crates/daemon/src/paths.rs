@@ -20,6 +20,8 @@ pub struct Paths {
     pub catalog: PathBuf,
     /// `settings.toml`
     pub settings: PathBuf,
+    /// The entry by which the desktop starts Corral at login.
+    pub autostart: PathBuf,
     /// Folder of the database and the models.
     pub data_dir: PathBuf,
     /// `corral.sqlite3`
@@ -40,6 +42,8 @@ pub struct Paths {
     pub lock: PathBuf,
     /// The API key of the `llama-server` that serves.
     pub api_key: PathBuf,
+    /// The page that leads a browser to the dashboard; it holds the token.
+    pub dashboard: PathBuf,
     /// The socket by which launchers hand the listeners of their jails over.
     pub jails: PathBuf,
     /// Folder of what is known of shell sessions, and of their sockets; for this user only.
@@ -65,7 +69,9 @@ impl Paths {
         if let Some(root) = env.get("CORRAL_HOME") {
             let root = std::path::absolute(root)
                 .map_err(|error| Error::new(Code::Io, "CORRAL_HOME is no usable path").because(error))?;
-            return Ok(Self::new(base.home_dir(), root.join("config"), root.join("data"), &root.join("cache"), {
+            let config = root.join("config");
+            let autostart = config.join("autostart");
+            return Ok(Self::new(base.home_dir(), (config, autostart), root.join("data"), &root.join("cache"), {
                 let [state, run, profile] = ["state", "run", "claude-local"].map(|name| root.join(name));
                 (state, run, profile)
             }));
@@ -73,14 +79,15 @@ impl Paths {
         let state = base.state_dir().unwrap_or_else(|| base.data_local_dir()).join("corral");
         // Without a login session there is no runtime folder; the state folder is this user's own as well.
         let run = base.runtime_dir().map_or_else(|| state.join("run"), |dir| dir.join("corral"));
-        let (config, data) = (base.config_dir().join("corral"), base.data_dir().join("corral"));
+        let config = (base.config_dir().join("corral"), base.config_dir().join("autostart"));
+        let data = base.data_dir().join("corral");
         let profile = base.home_dir().join(".claude-local");
         Ok(Self::new(base.home_dir(), config, data, &base.cache_dir().join("corral"), (state, run, profile)))
     }
 
     fn new(
         home: &Path,
-        config_dir: PathBuf,
+        (config_dir, autostart): (PathBuf, PathBuf),
         data_dir: PathBuf,
         cache: &Path,
         dirs: (PathBuf, PathBuf, PathBuf),
@@ -90,6 +97,7 @@ impl Paths {
             home: home.to_owned(),
             catalog: config_dir.join("models.toml"),
             settings: config_dir.join("settings.toml"),
+            autostart: autostart.join("corral.desktop"),
             database: data_dir.join("corral.sqlite3"),
             models_dir: data_dir.join("models"),
             slots_dir: cache.join("slots"),
@@ -97,6 +105,7 @@ impl Paths {
             daemon_file: run_dir.join("daemon.json"),
             lock: run_dir.join("lock"),
             api_key: run_dir.join("api-key"),
+            dashboard: run_dir.join("dashboard.html"),
             jails: run_dir.join("jails.sock"),
             shells: run_dir.join("shells"),
             shell_logs: state_dir.join("shells"),

@@ -25,6 +25,7 @@ use crate::adapters::{CountedJournal, LoggedNotices, SystemClock};
 use crate::catalog_file::{self, ensure_catalog};
 use crate::configuration::ConfigurationFiles;
 use crate::jails::{Jails, JailsPorts};
+use crate::live::{LiveReader, Recent};
 use crate::machine::ThisMachine;
 use crate::paths::Paths;
 use crate::runtime_files::{DaemonFile, HomeLock, KeyFile, new_token, private_dir, remove};
@@ -100,11 +101,7 @@ pub async fn run(env: Environment, options: ServeOptions) -> Result<()> {
     let mut signals = Signals::new()?;
     let paths = Paths::resolve(&env)?;
     let _lock = take_home(&paths)?;
-    let settings = read_settings(&paths).unwrap_or_else(|error| {
-        // Whoever is to mend it may want the dashboard for that.
-        tracing::warn!("{error}; the defaults are in force");
-        Settings::default()
-    });
+    let settings = settings_of_the_start(&paths);
     if ensure_catalog(&paths)? {
         tracing::info!("made {} with examples: edit it to name your models", paths.catalog.display());
     }
@@ -122,7 +119,7 @@ pub async fn run(env: Environment, options: ServeOptions) -> Result<()> {
     let version = env!("CARGO_PKG_VERSION").to_owned();
     let logs = Arc::new(LogBuffer::new(LOG_BOUNDS.0, LOG_BOUNDS.1));
     let metrics = Arc::new(Metrics::new());
-    let machine = Arc::new(ThisMachine::new(env.clone()));
+    let machine = Arc::new(ThisMachine::new(env.clone(), &paths));
     let engine_config = engine_config(&paths, env, logs.clone(), version.clone());
     let engines = Engines::new(&engine_config, catalog_file::uses(in_force, Runtime::Docker));
     let store = Arc::new(Store::open(&paths.database)?);
@@ -131,39 +128,27 @@ pub async fn run(env: Environment, options: ServeOptions) -> Result<()> {
     let clock = Arc::new(SystemClock::new());
     let gate = Gate::new(clock.clone());
     metrics.watch_gateway(usage::waiting(gate.clone()));
-    let ports = Ports {
-        engine: Arc::new(engines.clone()),
-        files: Arc::new(LocalModelFiles),
-        contexts: Arc::new(SlotFiles::new(&engine_config)),
-        traffic: Arc::new(gate.clone()),
-        journal: Arc::new(CountedJournal { store: store.clone(), metrics: metrics.clone() }),
-        notifier: Arc::new(LoggedNotices),
-        endpoint_file: Arc::new(KeyFile::new(paths.clone())),
-        clock: clock.clone(),
-    };
+    let journal = CountedJournal { store: store.clone(), metrics: metrics.clone() };
+    let contexts = SlotFiles::new(&engine_config);
+    let ports = ports(&paths, engines.clone(), contexts, gate.clone(), journal, clock.clone());
     let config = ControllerConfig {
         version: version.clone(),
         catalog_path: paths.catalog.clone(),
         gateway: Some(format!("http://{gateway}")),
     };
     let (handle, controller) = Controller::new(config, ports, reading, fallback);
-    let ledger_writer = ledger_writer.start(usage::hooks(&handle, metrics.clone()))?;
+    let recent = Arc::<Recent>::default();
+    let live = Arc::new(LiveReader::new(gate.clone(), handle.clone(), clock.clone(), recent.clone()));
+    let ledger_writer = ledger_writer.start(usage::hooks(&handle, metrics.clone(), recent.clone()))?;
     let token = new_token(&paths)?;
     DaemonFile { pid: std::process::id(), management, gateway, version: version.clone() }.write(&paths)?;
 
     let mut actor = tokio::spawn(controller.run());
     let watcher = tokio::spawn(catalog_file::watch(paths.clone(), catalog_text, server, handle.clone(), engines));
     let end = CancellationToken::new();
-    let state = ApiState {
-        controller: handle.clone(),
-        logs,
-        token,
-        metrics,
-        usage: store,
-        configuration: Arc::new(ConfigurationFiles::new(paths.clone(), handle.clone())),
-        machine,
-        version,
-    };
+    let (controller, configuration) = (handle.clone(), ConfigurationFiles::new(paths.clone(), handle.clone()));
+    let configuration = Arc::new(configuration);
+    let state = ApiState { controller, logs, token, metrics, usage: store, configuration, machine, live, version };
     let (jails_ports, from_jails) = JailsPorts::new(handle.clone());
     let api = tokio::spawn(corral_api::serve(listener, from_jails.management, state, end.clone()));
     let gateway_ports = GatewayPorts { controller: handle.clone(), ledger: request_ledger, clock };
@@ -191,9 +176,39 @@ pub async fn run(env: Environment, options: ServeOptions) -> Result<()> {
     jails.await.unwrap_or_else(|error| tracing::error!(%error, "the listeners of jails ended badly"));
     // After everything that records.
     usage::flush(ledger_writer).await;
-    remove(&paths.daemon_file);
-    remove(&paths.token);
+    for file in [&paths.daemon_file, &paths.token, &paths.dashboard] {
+        remove(file);
+    }
     gateway_end.and(api_end)
+}
+
+/// The settings; the defaults where they cannot be read: whoever is to mend the file may want the dashboard for that.
+fn settings_of_the_start(paths: &Paths) -> Settings {
+    read_settings(paths).unwrap_or_else(|error| {
+        tracing::warn!("{error}; the defaults are in force");
+        Settings::default()
+    })
+}
+
+/// What the controller has of the world.
+fn ports(
+    paths: &Paths,
+    engines: Engines,
+    contexts: SlotFiles,
+    gate: Gate,
+    journal: CountedJournal,
+    clock: Arc<SystemClock>,
+) -> Ports {
+    Ports {
+        engine: Arc::new(engines),
+        files: Arc::new(LocalModelFiles),
+        contexts: Arc::new(contexts),
+        traffic: Arc::new(gate),
+        journal: Arc::new(journal),
+        notifier: Arc::new(LoggedNotices),
+        endpoint_file: Arc::new(KeyFile::new(paths.clone())),
+        clock,
+    }
 }
 
 /// Makes the folders, and holds them for this daemon.

@@ -13,12 +13,15 @@ use corral_store::{Hooks, RunningWriter, Trouble};
 use jiff::Timestamp;
 use tokio::runtime::Handle;
 
+use crate::live::Recent;
+
 /// How long the disk may take with the last requests when Corral ends.
 const FLUSH_BOUND: Duration = Duration::from_secs(3);
 
 /// Ties the writer of the ledger to the rest of the program.
-pub(crate) fn hooks(controller: &ControllerHandle, metrics: Arc<Metrics>) -> Hooks {
+pub(crate) fn hooks(controller: &ControllerHandle, metrics: Arc<Metrics>, recent: Arc<Recent>) -> Hooks {
     let (catalog, people, runtime) = (controller.clone(), controller.clone(), Handle::current());
+    let sessions = controller.clone();
     Hooks {
         keep: Box::new(move || catalog.catalog().gateway.keep_usage),
         now: Box::new(Timestamp::now),
@@ -31,7 +34,10 @@ pub(crate) fn hooks(controller: &ControllerHandle, metrics: Arc<Metrics>) -> Hoo
                 }
             });
         }),
-        on_batch: Box::new(move |records| metrics.requests(records)),
+        on_batch: Box::new(move |records| {
+            metrics.requests(records);
+            recent.take(records, |session| sessions.snapshot().sessions.iter().any(|one| one.id == *session));
+        }),
     }
 }
 

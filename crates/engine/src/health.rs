@@ -36,6 +36,23 @@ pub enum Health {
     Silent,
 }
 
+/// What a server says of one of its slots.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Slot {
+    /// Its number.
+    pub id: u32,
+    /// Tokens that it could hold.
+    pub total: u64,
+    /// Tokens that it holds.
+    pub used: u64,
+    /// Whether it works on a request.
+    pub busy: bool,
+    /// That request, or the last one.
+    pub task: Option<i64>,
+    /// Tokens of its prompt that were evaluated so far.
+    pub evaluated: u64,
+}
+
 /// One HTTP client for all questions.
 #[derive(Debug, Clone)]
 pub struct Probe {
@@ -101,6 +118,16 @@ impl Probe {
         }
     }
 
+    /// The slots of the server at `url`; none where it does not tell of them. A server that sleeps is woken by this.
+    pub async fn slots(&self, url: &str, key: &Secret) -> Result<Option<Vec<Slot>>> {
+        let silent = || strange(url, "/slots", "not in time");
+        match timeout(PATIENT, self.get(url, "/slots", Some(key))).await.map_err(|_| silent())?? {
+            (StatusCode::OK, body) => slots(&body).map(Some).ok_or_else(|| strange(url, "/slots", "not in JSON")),
+            (StatusCode::NOT_FOUND | StatusCode::NOT_IMPLEMENTED, _) => Ok(None),
+            (other, _) => Err(strange(url, "/slots", &format!("with {other}"))),
+        }
+    }
+
     async fn get(&self, url: &str, path: &str, key: Option<&Secret>) -> Result<(StatusCode, Bytes)> {
         let silent = || {
             Error::new(Code::EngineFailed, format!("llama-server at {url} does not answer"))
@@ -139,6 +166,24 @@ fn requests_in_slots(body: &[u8]) -> Option<u32> {
     let slots: Vec<serde_json::Value> = serde_json::from_slice(body).ok()?;
     let busy = slots.iter().filter(|slot| slot.get("is_processing").and_then(serde_json::Value::as_bool) == Some(true));
     u32::try_from(busy.count()).ok()
+}
+
+fn slots(body: &[u8]) -> Option<Vec<Slot>> {
+    let told: Vec<serde_json::Value> = serde_json::from_slice(body).ok()?;
+    let slot = |(at, slot): (usize, &serde_json::Value)| {
+        let count = |key: &str| slot.get(key).and_then(serde_json::Value::as_u64);
+        let id = count("id").map_or_else(|| u32::try_from(at), u32::try_from).ok()?;
+        Some(Slot {
+            id,
+            total: count("n_ctx").unwrap_or_default(),
+            // What was generated is counted in; an empty slot has no such key.
+            used: count("n_prompt_tokens").unwrap_or_default(),
+            busy: slot.get("is_processing").and_then(serde_json::Value::as_bool) == Some(true),
+            task: slot.get("id_task").and_then(serde_json::Value::as_i64),
+            evaluated: count("n_prompt_tokens_processed").unwrap_or_default(),
+        })
+    };
+    told.iter().enumerate().map(slot).collect()
 }
 
 #[cfg(test)]
@@ -192,6 +237,20 @@ mod tests {
         let url = server(vec![HANG, HANG, READY]).await;
         let soon = timeout(Duration::from_millis(900), Probe::new().until_ready(&url)).await;
         assert!(soon.is_ok(), "two hanging questions must not take a second each");
+    }
+
+    #[test]
+    fn slots_are_read_as_llama_server_writes_them() {
+        let body = br#"[{"id":0,"n_ctx":65536,"is_processing":true,"id_task":7,"n_prompt_tokens":374,
+            "n_prompt_tokens_processed":41,"n_prompt_tokens_cache":0,"next_token":[{"n_decoded":333}]},
+            {"id":1,"n_ctx":4096,"is_processing":false}]"#;
+        let busy = Slot { id: 0, total: 65_536, used: 374, busy: true, task: Some(7), evaluated: 41 };
+        let empty = Slot { id: 1, total: 4096, used: 0, busy: false, task: None, evaluated: 0 };
+        assert_eq!(slots(body), Some(vec![busy, empty]));
+        assert_eq!(
+            (slots(b"[]"), slots(b"{}"), slots(b"[{\"id\":-1}]").map(|all| all.len())),
+            (Some(vec![]), None, Some(1))
+        );
     }
 
     #[tokio::test]

@@ -115,6 +115,11 @@ impl AnswerReader {
         self.seen.error
     }
 
+    /// How many pieces of content have passed.
+    pub(crate) fn deltas(&self) -> u64 {
+        self.seen.deltas
+    }
+
     /// Whether content has passed.
     pub(crate) fn content_started(&self) -> bool {
         self.seen.content_started

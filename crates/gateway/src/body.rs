@@ -138,7 +138,12 @@ impl Counted {
 
     /// Learns from what has come, and says what of it can be passed on.
     fn read(&mut self, data: Bytes) -> Bytes {
+        let before = self.reader.deltas();
         self.reader.read(&data);
+        let tokens = self.reader.deltas() - before;
+        if tokens > 0 {
+            self.service.shared.gate.tally().stream(tokens);
+        }
         if !self.meter.has_first_token() && self.reader.content_started() {
             self.meter.first_token();
         }
@@ -180,6 +185,7 @@ impl Counted {
         if std::mem::replace(&mut self.ended, true) {
             return;
         }
+        self.service.shared.gate.tally().end();
         let reader = std::mem::replace(&mut self.reader, AnswerReader::new(self.asked.route, self.is_stream));
         let seen = reader.finish();
         let end = end.unwrap_or(match (seen.complete, seen.error) {

@@ -19,9 +19,11 @@ mod prompt;
 mod schedule;
 mod server;
 mod service;
+mod tally;
 mod traffic;
 mod upstream;
 mod worker;
 
 pub use self::server::{GatewayPorts, serve};
-pub use self::traffic::Gate;
+pub use self::tally::Tally;
+pub use self::traffic::{Gate, OpenServer};

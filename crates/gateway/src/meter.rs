@@ -9,6 +9,8 @@ use corral_core::usage::{InferenceRoute, RequestEnd, RequestRecord, Tokens};
 use corral_core::{Code, Error};
 use jiff::Timestamp;
 
+use crate::tally::Running;
+
 /// The status that stands for a client that went away before it got one; nginx's number for it.
 const CLIENT_GONE: u16 = 499;
 
@@ -17,6 +19,8 @@ pub(crate) struct Meter {
     ledger: Arc<dyn Ledger>,
     began: Instant,
     record: Option<RequestRecord>,
+    /// Counted among those of its session meanwhile.
+    running: Option<Running>,
     /// The client was told 200 before there was an answer.
     told_early: Arc<AtomicBool>,
 }
@@ -36,7 +40,12 @@ impl Meter {
             held: Duration::ZERO,
             overhead: Duration::ZERO,
         };
-        Self { ledger, began: Instant::now(), record: Some(record), told_early: Arc::default() }
+        Self { ledger, began: Instant::now(), record: Some(record), running: None, told_early: Arc::default() }
+    }
+
+    /// Counts it among those of its session until it ends.
+    pub(crate) fn runs(&mut self, running: Running) {
+        self.running = Some(running);
     }
 
     /// To be set where the client is told 200 before there is an answer.

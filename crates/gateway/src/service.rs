@@ -177,6 +177,9 @@ impl Service {
     ) -> Result<Response<Answer>> {
         let mut meter = Meter::new(self.shared.ledger.clone(), self.shared.clock.now(), route);
         meter.note(|record| record.session.clone_from(&session));
+        if let Some(session) = &session {
+            meter.runs(self.shared.gate.tally().begin(session.clone()));
+        }
         let read = async {
             let taken = self.shared.intake.read(body).await?;
             let received = Instant::now();

@@ -13,12 +13,13 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use corral_core::ports::{Clock, Route, Traffic};
-use corral_core::{Code, Error, ModelId, Result};
+use corral_core::{Code, Error, ModelId, Result, Secret};
 use tokio::sync::{Notify, oneshot, watch};
 
 use self::pass::Cut;
 pub(crate) use self::pass::{Fate, Pass};
 pub(crate) use self::upstream::Upstream;
+use crate::tally::Tally;
 
 /// The door between the requests of clients and the model. Cheap to clone; all clones are the same door.
 #[derive(Clone)]
@@ -83,8 +84,20 @@ pub(crate) struct Waiting {
     pub(crate) ask: Ask,
 }
 
+/// The server that requests go to.
+#[derive(Debug, Clone)]
+pub struct OpenServer {
+    /// Differs whenever a model was loaded anew.
+    pub load: u64,
+    /// Where it answers, for instance `http://127.0.0.1:41234`.
+    pub url: String,
+    /// Its key.
+    pub key: Secret,
+}
+
 struct Shared {
     clock: Arc<dyn Clock>,
+    tally: Arc<Tally>,
     state: Mutex<State>,
     /// The last request under way has ended, or those under way are not waited for any more.
     quiet: Notify,
@@ -128,13 +141,26 @@ impl Gate {
     /// A gate that is closed.
     pub fn new(clock: Arc<dyn Clock>) -> Self {
         let (state, quiet, wake, cuts) = (Mutex::default(), Notify::new(), Notify::new(), watch::Sender::new(()));
-        Self { shared: Arc::new(Shared { clock, state, quiet, cuts, wake }) }
+        let tally = Arc::default();
+        Self { shared: Arc::new(Shared { clock, tally, state, quiet, cuts, wake }) }
     }
 
     /// How many requests are under way at the server that was opened last, and how many wait.
     pub fn counts(&self) -> (usize, usize) {
         let state = self.shared.state();
         (state.under_way, state.queue.len())
+    }
+
+    /// What is counted while requests are under way.
+    pub fn tally(&self) -> &Arc<Tally> {
+        &self.shared.tally
+    }
+
+    /// The server that requests go to; none while they wait.
+    pub fn server(&self) -> Option<OpenServer> {
+        let state = self.shared.state();
+        let open = state.open.as_ref()?;
+        Some(OpenServer { load: open.load, url: format!("http://{}", open.authority), key: open.key.clone() })
     }
 
     /// Lets a request through that need not wait.

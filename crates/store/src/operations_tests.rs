@@ -201,7 +201,13 @@ fn what_gave_way_to_another_has_no_duration() {
 #[test]
 fn sessions_begin_and_end() {
     let (_folder, path, store) = store();
-    let session = SessionView { id: SessionId::new("s").unwrap(), label: Some("~/x".to_owned()), started_at: at(5) };
+    let session = SessionView {
+        id: SessionId::new("s").unwrap(),
+        label: Some("~/x".to_owned()),
+        workspace: None,
+        model: None,
+        started_at: at(5),
+    };
     store.session(&session, None);
     let connection = Connection::open(path).unwrap();
     let row = || {
@@ -224,7 +230,13 @@ fn sessions_begin_and_end() {
 #[test]
 fn sessions_that_were_open_when_corral_ended_have_ended_with_their_last_request() {
     let (_folder, path, store) = store();
-    let open = |id: &str| SessionView { id: SessionId::new(id).unwrap(), label: None, started_at: at(5_000) };
+    let open = |id: &str| SessionView {
+        id: SessionId::new(id).unwrap(),
+        label: None,
+        workspace: None,
+        model: None,
+        started_at: at(5_000),
+    };
     for id in ["s", "idle"] {
         store.session(&open(id), None);
     }

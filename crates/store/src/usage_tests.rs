@@ -138,7 +138,10 @@ fn a_session_is_shown_with_its_label() {
     Writer::new(path).write(&[record(Some("named"), 30), record(Some("plain"), 20), record(None, 10)]).unwrap();
     for (id, label) in [("named", Some("~/x")), ("plain", None), ("elsewhere", Some("~/y"))] {
         let id = SessionId::new(id).unwrap();
-        store.session(&SessionView { id, label: label.map(str::to_owned), started_at: time(0) }, None);
+        store.session(
+            &SessionView { id, label: label.map(str::to_owned), workspace: None, model: None, started_at: time(0) },
+            None,
+        );
     }
     let rows = store.usage(UsageBy::Session, None, None, &TimeZone::UTC).unwrap();
     let labels: Vec<_> = rows.iter().map(|row| (row.key.as_str(), row.label.as_deref())).collect();

@@ -7,7 +7,7 @@ use corral_core::configuration::{
     CatalogFile, CatalogPatch, Configuration, EngineChoice, Problem, ServerChoice, SettingsFile,
 };
 use corral_core::launch::Runtime;
-use corral_core::machine::{Finding, FindingStatus, Machine};
+use corral_core::machine::{AutostartState, Finding, FindingStatus, Machine};
 use corral_core::settings::Settings;
 use corral_core::{Code, Error, Result};
 
@@ -71,13 +71,26 @@ impl Configuration for FakeConfiguration {
     }
 }
 
-/// A machine on which one thing is well.
+/// A machine on which one thing is well, and whose desktop starts Corral at login where it was told so.
 #[derive(Debug, Default)]
-pub struct FakeMachine;
+pub struct FakeMachine {
+    /// Whether it was.
+    pub autostart: Mutex<bool>,
+}
 
 impl Machine for FakeMachine {
     fn doctor(&self) -> Vec<Finding> {
         let [check, message] = ["engine", "it answers"].map(str::to_owned);
         vec![Finding { check, status: FindingStatus::Ok, message, remedy: None }]
+    }
+
+    fn autostart(&self) -> Result<AutostartState> {
+        let enabled = *self.autostart.lock().expect("not poisoned");
+        Ok(AutostartState { enabled, path: "/c/corral.desktop".to_owned(), command: None })
+    }
+
+    fn set_autostart(&self, enabled: bool) -> Result<AutostartState> {
+        *self.autostart.lock().expect("not poisoned") = enabled;
+        self.autostart()
     }
 }

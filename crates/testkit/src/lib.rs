@@ -7,6 +7,7 @@ pub mod fakes;
 pub mod gguf;
 pub mod home;
 pub mod launch;
+pub mod live;
 pub mod usage;
 pub mod wait;
 
@@ -14,5 +15,6 @@ pub use configuration::{FakeConfiguration, FakeMachine};
 pub use gguf::TinyModel;
 pub use home::SandboxHome;
 pub use launch::launch_spec;
+pub use live::FakeLive;
 pub use usage::FakeUsage;
 pub use wait::eventually;

@@ -93,3 +93,16 @@ async fn the_doctor_answers() {
     let finding = json!({ "check": "engine", "status": "ok", "message": "it answers", "remedy": null });
     assert_eq!(bench.get("/doctor").await.json(), json!({ "findings": [finding] }));
 }
+
+#[tokio::test]
+async fn autostart_is_turned_on_and_off() {
+    let bench = Bench::new().await;
+    assert_eq!(bench.get("/autostart").await.json()["enabled"], false);
+    for enabled in [true, false] {
+        let answer = bench.ask("PUT", "/autostart").body(json!({ "enabled": enabled }).to_string()).send().await;
+        assert_eq!((answer.status, &answer.json()["enabled"]), (200, &json!(enabled)));
+    }
+    for body in ["", "{}", r#"{"enabled":1}"#, r#"{"enabled":true,"x":1}"#] {
+        bench.ask("PUT", "/autostart").body(body).send().await.error(400, "invalid_request");
+    }
+}

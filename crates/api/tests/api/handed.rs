@@ -47,12 +47,19 @@ async fn only_its_own_token_is_taken_and_only_where_sessions_may_call() {
             let bench = Bench::new().await;
             let jail = Jail::of(&bench).await;
             let other = bench.controller.open_session(None).await.expect("a session");
-            let target = path.replace("{id}", other.session.id.as_str());
+            let target = path.replace("{id}", other.session.id.as_str()).replace("{file}", "index.html");
             let body = crate::doors::body(&method, path);
             let ask = |token: &str| jail.ask(&bench, &method, &target, token).body(body);
             let may = ["/status", "/models", "/switch"].contains(&path.as_str());
             if path == "/healthz" {
                 assert_eq!(ask("").without("Authorization").send().await.status, 200);
+                continue;
+            }
+            if crate::doors::is_page(path) {
+                for token in ["", TOKEN, jail.opened.token.expose()] {
+                    ask(token).send().await.error(403, "forbidden");
+                }
+                ask("").without("Authorization").send().await.error(403, "forbidden");
                 continue;
             }
             for foreign in [TOKEN, other.token.expose(), "wrong"] {

@@ -11,4 +11,5 @@ mod operations;
 mod reads;
 mod sessions;
 mod streams;
+mod ui;
 mod usage;

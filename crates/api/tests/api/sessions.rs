@@ -1,8 +1,27 @@
 //! Sessions come and go.
 
 use corral_api::dto::SessionAnswer;
+use corral_core::Secret;
+use corral_core::session::About;
+use serde_json::json;
 
 use crate::bench::Bench;
+
+#[tokio::test]
+async fn a_session_does_not_hear_where_others_work() {
+    let bench = Bench::new().await;
+    let open = async |digit: &str, folder: &str| {
+        let about = About { workspace: Some(folder.to_owned()), ..About::default() };
+        bench.controller.resume_session(about, Secret::new(digit.repeat(64))).await.expect("a session")
+    };
+    let (own, _other) = (open("0", "/home/u/a").await, open("1", "/home/u/b").await);
+    let folders = async |token: &str| {
+        let status = bench.ask("GET", "/status").with("Authorization", &format!("Bearer {token}")).send().await.json();
+        [0, 1].map(|at| status["sessions"][at]["workspace"].clone())
+    };
+    assert_eq!(folders(own.token.expose()).await, [json!("/home/u/a"), json!(null)]);
+    assert_eq!(folders(crate::bench::TOKEN).await, [json!("/home/u/a"), json!("/home/u/b")]);
+}
 
 #[tokio::test]
 async fn a_session_is_attached_until_it_is_detached() {

@@ -194,3 +194,21 @@ async fn a_client_that_hangs_does_not_hold_up_the_end() {
     in_time(bench.serving).await.expect("no panic").expect("no error");
     assert!(tokio::net::TcpStream::connect(bench.address).await.is_err(), "the port is free");
 }
+
+#[tokio::test]
+async fn what_goes_on_is_told_to_those_who_want_it() {
+    let bench = Bench::new().await;
+    let mut plain = bench.ask("GET", "/events").open().await;
+    assert_eq!(plain.event().await.0, "snapshot");
+    assert_eq!(bench.live.reads(), 0, "nobody wants it");
+    let mut eager = bench.ask("GET", "/events?live=1").open().await;
+    assert_eq!(eager.event().await.0, "snapshot", "the present value first");
+    let (name, live) = eager.event().await;
+    assert_eq!((name.as_str(), &live["tokens_per_second"]), ("live", &serde_json::json!(1.5)));
+    let (_, next) = eager.event().await;
+    assert!(next["requests"]["running"].as_u64() > live["requests"]["running"].as_u64(), "{live} {next}");
+    for wrong in ["/events?live=maybe", "/events?lively=1"] {
+        bench.get(wrong).await.error(400, "invalid_request");
+    }
+    assert_eq!(bench.get("/live").await.json()["context"], serde_json::json!(null));
+}

@@ -1,7 +1,9 @@
 //! One module for each group of commands.
 
+mod autostart;
 mod check;
 mod claude;
+mod dashboard;
 mod describe;
 mod doctor;
 mod jail;
@@ -37,6 +39,8 @@ pub(crate) fn run(command: Command, env: Environment, out: &mut Output) -> Outco
         Command::Jail(args) => jail::jail(args, &env, out),
         Command::Shell(args) => shell::shell(args, &env, out),
         Command::HoldShell(args) => crate::shell::hold(&args, &env),
+        Command::Dashboard(args) => dashboard::dashboard(&args, &env, out),
+        Command::Autostart(args) => autostart::autostart(&args, &env, out),
         Command::Check(args) => check::check(args.file, &env, out),
         Command::Schema(args) => describe::schema(&args, out),
         Command::Doctor => doctor::doctor(&env, out),

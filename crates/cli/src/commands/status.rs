@@ -300,6 +300,8 @@ mod tests {
         let session = |id: &str, label: Option<&str>, started_at: &str| SessionView {
             id: SessionId::new(id).unwrap(),
             label: label.map(str::to_owned),
+            workspace: None,
+            model: None,
             started_at: at(started_at),
         };
         let mut snapshot = Snapshot { gateway: Some("http://127.0.0.1:8080".to_owned()), ..stopped() };

@@ -45,7 +45,7 @@ pub(crate) fn open(args: &ClaudeArgs, env: &Environment) -> Result<()> {
             .hint("name another terminal as `terminal` in settings.toml, or run `claude-local` in one")
     };
     let child = window.spawn().map_err(|error| failed(error.to_string()))?;
-    stays(child).map_err(failed)
+    stays(child, PATIENCE).map_err(failed)
 }
 
 /// What runs in the window.
@@ -69,11 +69,11 @@ fn command(program: PathBuf, args: &ClaudeArgs, folder: &Path, env: &Environment
     command
 }
 
-/// Sees that a terminal does not fail at once. One that hands the window on to another program ends well at once.
-fn stays(mut child: Child) -> Result<(), String> {
+/// Sees that a program does not fail at once. One that hands the window on to another program ends well at once.
+pub(super) fn stays(mut child: Child, patience: Duration) -> Result<(), String> {
     let pid = i32::try_from(child.id()).ok().and_then(Pid::from_raw);
     let end = pid.and_then(|pid| pidfd_open(pid, PidfdFlags::empty()).ok());
-    if let (Some(end), Ok(patience)) = (&end, Timespec::try_from(PATIENCE)) {
+    if let (Some(end), Ok(patience)) = (&end, Timespec::try_from(patience)) {
         // Whether it has ended is asked below, however this comes out.
         let _ = poll(&mut [PollFd::new(end, PollFlags::IN)], Some(&patience));
     }

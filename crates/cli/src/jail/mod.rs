@@ -12,6 +12,7 @@ use std::os::fd::OwnedFd;
 use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
 
+use corral_core::session::About;
 use corral_core::{Code, Error, Result, Secret};
 use corral_daemon::{Environment, Paths};
 use corral_sandbox::audit::{Finding, Outcome, Record, Report, Snapshot};
@@ -47,6 +48,8 @@ pub(crate) struct Plan {
     ide: Option<Ide>,
     /// Of jails whose launchers were killed.
     left: Vec<(Mark, Record)>,
+    /// The model that what runs in it asks for, where that was named.
+    pub(crate) model: Option<String>,
 }
 
 impl Plan {
@@ -60,7 +63,7 @@ impl Plan {
         policy.memory = MemoryBound::of_this_machine(buses(variable(env), geteuid().is_root()));
         let network = options.network;
         let left = Mark::left(&paths.jail_marks, &workspace);
-        Ok(Self { paths, workspace, network, bwrap, programs, protection, policy, ide: None, left })
+        Ok(Self { paths, workspace, network, bwrap, programs, protection, policy, ide: None, left, model: None })
     }
 
     /// Shows a file or folder of the host's at a place inside, for reading.
@@ -143,7 +146,7 @@ impl Plan {
 
     /// Builds the jail; in the list of sessions it has this label. What comes after its end is not done by itself.
     pub(crate) fn build(self, label: String, token: &Secret) -> Result<(Jail, Aftermath)> {
-        let Self { paths, workspace, network, bwrap, programs, protection, mut policy, ide, left } = self;
+        let Self { paths, workspace, network, bwrap, programs, protection, mut policy, ide, left, model } = self;
         let Protection { pins, protected, sockets, git_dir, snapshot, .. } = protection;
         if let Some(outside) = git_dir {
             policy = policy.with(outside.folder, &outside.path, Access::Writable);
@@ -177,8 +180,9 @@ impl Plan {
         // It was asked for last, and the daemon has no use for it.
         let listener = ide.is_some().then(|| jail.listeners.pop()).flatten();
         let ide = ide.zip(listener).map(|(ide, listener)| ide.open(listener)).transpose()?;
+        let about = About { label: Some(label), workspace: Some(shown(workspace.path())), model };
         let link =
-            (network == Network::Local).then(|| Link::new(&paths, token, label, std::mem::take(&mut jail.listeners)));
+            (network == Network::Local).then(|| Link::new(&paths, token, about, std::mem::take(&mut jail.listeners)));
         Ok((jail, Aftermath { workspace, snapshot, mark, quarantine: paths.quarantine, link, _ide: ide }))
     }
 }
@@ -197,6 +201,9 @@ impl Aftermath {
     /// Looks at what was left in the workspace. The jail has ended.
     pub(crate) fn look(self) -> Result<Report> {
         let Self { workspace, snapshot, mark, quarantine, link, _ide: ide } = self;
+        if link.as_ref().is_some_and(Link::was_ended) {
+            remark("this session was ended from the dashboard, or by `DELETE /sessions`");
+        }
         drop((link, ide));
         let report = snapshot.audit(&workspace, &quarantine, Timestamp::now())?;
         mark.lift();
@@ -252,7 +259,16 @@ fn label(command: &[OsString], workspace: &Path) -> String {
 pub(crate) fn label_of(program: &OsStr, workspace: &Path) -> String {
     let folder = workspace.file_name().unwrap_or(OsStr::new("/"));
     let label = format!("{} in {}", program.to_string_lossy(), folder.to_string_lossy());
-    label.chars().map(|c| if c.is_control() { '\u{fffd}' } else { c }).take(200).collect()
+    label.chars().map(visible).take(200).collect()
+}
+
+/// A path for people to read, in one line.
+fn shown(path: &Path) -> String {
+    path.to_string_lossy().chars().map(visible).collect()
+}
+
+fn visible(letter: char) -> char {
+    if letter.is_control() { '\u{fffd}' } else { letter }
 }
 
 /// What is said where the kernel has ended so many processes for reaching this bound.

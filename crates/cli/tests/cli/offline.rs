@@ -11,8 +11,22 @@ use serde_json::Value;
 
 use crate::support::{Run, THREE, announce, corral, run, three_models};
 
-const COMMANDS: [&str; 12] =
-    ["serve", "list", "status", "start", "stop", "switch", "logs", "usage", "check", "schema", "doctor", "completions"];
+const COMMANDS: [&str; 14] = [
+    "serve",
+    "list",
+    "status",
+    "start",
+    "stop",
+    "switch",
+    "logs",
+    "usage",
+    "dashboard",
+    "autostart",
+    "check",
+    "schema",
+    "doctor",
+    "completions",
+];
 
 const ANY_PORTS: &str = "schema = 1\n[server]\ngateway = \"127.0.0.1:0\"\nmanagement = \"127.0.0.1:0\"\n[engine]\n\
                          runtime = \"process\"\n";

@@ -174,8 +174,8 @@ impl Controller {
                 let accepted = if free { self.submit(OperationKind::Unload, None, false) } else { Err(self.busy()) };
                 let _ = reply.send(accepted);
             }
-            Command::OpenSession { label, token, reply } => {
-                let _ = reply.send(self.open_session(label, token));
+            Command::OpenSession { about, token, reply } => {
+                let _ = reply.send(self.open_session(about, token));
             }
             Command::CloseSession { id, reply } => {
                 let _ = reply.send(self.close_session(&id));

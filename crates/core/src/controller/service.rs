@@ -10,7 +10,7 @@ use crate::error::{Code, Error, Result};
 use crate::id::{InstanceId, ModelId, OperationId, Secret};
 use crate::lifecycle::{Attempt, Effect, Event, Restart, Stage, restart};
 use crate::ports::{Endpoint, FirstAnswer, Instance, KeptContext, Route};
-use crate::session::{SessionId, SessionTokens};
+use crate::session::{About, SessionId, SessionTokens};
 use crate::snapshot::{ContextOutcome, ContextView, NoticeLevel, OperationView, SessionView, Step};
 
 /// How long llama-server may take to notice that the clients of cut requests are gone.
@@ -252,7 +252,7 @@ impl Controller {
         self.publish();
     }
 
-    pub(super) fn open_session(&mut self, label: Option<String>, token: Option<Secret>) -> Result<OpenedSession> {
+    pub(super) fn open_session(&mut self, about: About, token: Option<Secret>) -> Result<OpenedSession> {
         if self.closing.is_some() {
             return Err(shutting_down());
         }
@@ -265,7 +265,8 @@ impl Controller {
         }
         let token = token.map_or_else(|| self.ports.clock.secret(), Ok)?;
         let id = SessionId::of(&token);
-        let session = SessionView { id: id.clone(), label, started_at: self.ports.clock.now() };
+        let About { label, workspace, model } = about;
+        let session = SessionView { id: id.clone(), label, workspace, model, started_at: self.ports.clock.now() };
         self.change_tokens(|tokens| tokens.insert(&token, id));
         self.ports.journal.session(&session, None);
         self.sessions.push(session.clone());

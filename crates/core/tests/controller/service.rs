@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use corral_core::command::OpenedSession;
 use corral_core::ports::FirstAnswer;
+use corral_core::session::About;
 use corral_core::snapshot::{ContextOutcome, OperationKind, Snapshot, Step};
 use corral_core::usage::Tokens;
 use corral_core::{Code, InstanceId, ModelId, Secret};
@@ -104,15 +105,16 @@ async fn a_session_goes_on_with_its_token_after_a_restart_and_not_after_its_end(
     let OpenedSession { session, token } = before.controller.open_session(None).await.expect("attached");
     assert_ne!(session.id, other);
     let after = Bench::new();
-    let resumed = after.controller.resume_session(Some("a".to_owned()), token.clone()).await.expect("attached");
+    let resumed =
+        after.controller.resume_session(About::label(Some("a".to_owned())), token.clone()).await.expect("attached");
     assert_eq!((&resumed.token, resumed.session.label.as_deref()), (&token, Some("a")));
     let id = resumed.session.id.clone();
     assert_eq!(id, session.id, "it is the same session");
     assert_eq!(after.controller.session_of(token.expose()), Some(id.clone()));
     assert_eq!(after.controller.snapshot().sessions, [resumed.session]);
-    let twice = after.controller.resume_session(None, token.clone()).await.expect_err("it is attached");
+    let twice = after.controller.resume_session(About::default(), token.clone()).await.expect_err("it is attached");
     assert_eq!(twice.code(), Code::InvalidRequest);
     after.controller.close_session(id).await.expect("detached");
-    let ended = after.controller.resume_session(None, token).await.expect_err("it has ended");
+    let ended = after.controller.resume_session(About::default(), token).await.expect_err("it has ended");
     assert_eq!(ended.code(), Code::InvalidRequest);
 }

@@ -12,7 +12,7 @@ use rustix::fs::{Access, access};
 const MOST_LINKS: usize = 40;
 
 /// Puts new content in the place of a file, or of the one that a link there leads to. Its mode stays.
-pub(super) fn replace(path: &Path, content: &[u8]) -> Result<()> {
+pub(crate) fn replace(path: &Path, content: &[u8]) -> Result<()> {
     let replace = || -> io::Result<()> {
         let target = target_of(path)?;
         let folder = target.parent().unwrap_or(Path::new("/"));

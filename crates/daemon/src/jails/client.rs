@@ -6,11 +6,12 @@ use std::os::fd::{AsFd, BorrowedFd};
 use std::os::unix::net::UnixStream;
 use std::time::Duration;
 
+use corral_core::session::About;
 use corral_core::{Code, Error, Result, Secret, SessionId};
 use rustix::cmsg_space;
 use rustix::net::{SendAncillaryBuffer, SendAncillaryMessage, SendFlags, sendmsg};
 
-use super::{Answer, Hello, Listener, with_address};
+use super::{Answer, END, Hello, Listener, with_address};
 use crate::paths::Paths;
 
 /// How long the daemon may take to answer.
@@ -28,6 +29,15 @@ pub struct Listeners<'a> {
     pub management: Option<BorrowedFd<'a>>,
 }
 
+/// Why what was handed over is so no more.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Over {
+    /// The daemon has ended, or the connection to it.
+    DaemonEnded,
+    /// A person has ended the session: what runs in the jail has to end, too.
+    SessionEnded,
+}
+
 /// What was handed over. When this is dropped, the daemon closes its copies of the listeners, ends their connections
 /// and detaches the session.
 #[derive(Debug)]
@@ -42,13 +52,21 @@ impl Handed {
         &self.session
     }
 
-    /// Returns once the daemon has ended, or has detached the session. The descriptor ([`AsFd`]) can be read then.
-    pub fn wait(&self) {
+    /// Returns once it is over. The descriptor ([`AsFd`]) can be read then.
+    pub fn wait(&self) -> Over {
+        let (mut said, mut block) = (Vec::new(), [0; 64]);
         loop {
-            match (&self.stream).read(&mut [0; 64]) {
+            match (&self.stream).read(&mut block) {
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-                Ok(0) | Err(_) => return,
-                Ok(_) => {}
+                Ok(0) | Err(_) => return Over::DaemonEnded,
+                Ok(count) => {
+                    said.extend_from_slice(block.get(..count).unwrap_or_default());
+                    if said.starts_with(END) {
+                        return Over::SessionEnded;
+                    }
+                    // Nothing else is said; of what is not understood no more is kept than needed.
+                    said.truncate(END.len());
+                }
             }
         }
     }
@@ -65,10 +83,11 @@ impl AsFd for Handed {
 ///
 /// [`Code::DaemonUnavailable`] and [`Code::ShuttingDown`] pass by themselves once a daemon runs; whatever else the daemon
 /// answers does not.
-pub fn hand_over(paths: &Paths, token: &Secret, label: Option<&str>, listeners: Listeners<'_>) -> Result<Handed> {
+pub fn hand_over(paths: &Paths, token: &Secret, about: &About, listeners: Listeners<'_>) -> Result<Handed> {
     let of = [(Listener::Gateway, listeners.gateway), (Listener::Management, listeners.management)];
     let (names, descriptors): (Vec<_>, Vec<_>) = of.into_iter().filter_map(|(name, fd)| Some((name, fd?))).unzip();
-    let hello = Hello { token: token.expose().to_owned(), label: label.map(str::to_owned), listeners: names };
+    let About { label, workspace, model } = about.clone();
+    let hello = Hello { token: token.expose().to_owned(), label, workspace, model, listeners: names };
     let mut line =
         serde_json::to_vec(&hello).map_err(|error| Error::new(Code::Internal, "no message").because(error))?;
     line.push(b'\n');

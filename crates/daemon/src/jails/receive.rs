@@ -15,8 +15,11 @@ use tokio::net::{TcpListener, UnixStream};
 
 use super::{Hello, Listener};
 
-/// The longest message, in bytes: a label of the longest kind, in which every character is escaped.
-const MAX_MESSAGE: usize = 4096;
+/// The longest message, in bytes: a path of the longest kind, and a label in which every character is escaped.
+const MAX_MESSAGE: usize = 16 << 10;
+
+/// So much is read at once, in bytes.
+const BLOCK: usize = 4096;
 
 /// What a launcher hands over.
 pub(super) struct Received {
@@ -51,7 +54,7 @@ pub(super) async fn receive(stream: &UnixStream) -> Result<Received> {
 async fn line(stream: &UnixStream) -> Result<(Vec<u8>, Vec<OwnedFd>)> {
     let (mut read, mut descriptors) = (Vec::new(), Vec::new());
     loop {
-        let mut block = [0; MAX_MESSAGE];
+        let mut block = [0; BLOCK];
         let (count, too_many) = stream
             .async_io(Interest::READABLE, || piece(stream, &mut block, &mut descriptors))
             .await

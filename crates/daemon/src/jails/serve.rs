@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use corral_core::command::ControllerHandle;
 use corral_core::listen::{Handed, Handover, Via, handover};
-use corral_core::session::{MAX_LABEL, is_token};
+use corral_core::session::{About, MAX_LABEL, is_token};
 use corral_core::{Code, Error, Result, Secret, SessionId};
 use tokio::io::AsyncWriteExt;
 use tokio::net::{TcpListener, UnixListener, UnixStream};
@@ -18,7 +18,7 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use super::receive::{Received, receive};
-use super::{Answer, with_address};
+use super::{Answer, END, Hello, with_address};
 use crate::paths::Paths;
 use crate::runtime_files::remove;
 
@@ -183,7 +183,10 @@ async fn jail(mut stream: UnixStream, ports: JailsPorts, served: Arc<Served>, sh
                 return;
             }
             () = hung_up(&stream) => "its launcher is gone",
-            () = detached(&ports.controller, &session) => "it was detached",
+            () = detached(&ports.controller, &session) => {
+                let _ = timeout(PATIENCE, stream.write_all(END)).await;
+                "it was detached"
+            }
             () = serve(&ports.gateway, gateway) => "the gateway has ended",
             () = serve(&ports.management, management) => "the API has ended",
         }
@@ -218,11 +221,12 @@ async fn attach(controller: &ControllerHandle, served: &Arc<Served>, received: &
         let hint = "take one from `POST /sessions`, or 64 random hexadecimal digits";
         return invalid("the token is that of no session", hint);
     }
-    let label = received.hello.label.clone();
-    if label.as_ref().is_some_and(|label| label.chars().nth(MAX_LABEL).is_some()) {
+    let Hello { label, workspace, model, .. } = &received.hello;
+    let about = About { label: label.clone(), workspace: workspace.clone(), model: model.clone() };
+    if about.label.as_ref().is_some_and(|label| label.chars().nth(MAX_LABEL).is_some()) {
         return invalid(&format!("the label is longer than {MAX_LABEL} characters"), "shorten it");
     }
-    let opened = controller.resume_session(label, Secret::new(token.clone())).await?;
+    let opened = controller.resume_session(about, Secret::new(token.clone())).await?;
     Hold::take(served, &opened.session.id)
 }
 

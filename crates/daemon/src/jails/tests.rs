@@ -23,9 +23,10 @@ use tokio::task::{JoinHandle, spawn_blocking};
 use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 
-use super::{Answer, Handed, Jails, JailsPorts, Listeners, hand_over};
+use super::{Answer, Handed, Jails, JailsPorts, Listeners, Over, hand_over};
 use crate::paths::Paths;
 use crate::runtime_files::private_dir;
+use corral_core::session::About;
 
 const PATIENCE: Duration = Duration::from_secs(10);
 
@@ -76,8 +77,9 @@ impl Bed {
 
     /// Hands a jail's listeners over, as a launcher does.
     async fn take(&self, jail: &Arc<Jail>, token: &Secret, label: Option<&str>) -> Result<Handed> {
-        let (paths, jail, token, label) = (self.paths.clone(), jail.clone(), token.clone(), label.map(str::to_owned));
-        let handing = spawn_blocking(move || hand_over(&paths, &token, label.as_deref(), jail.listeners()));
+        let (paths, jail, token) = (self.paths.clone(), jail.clone(), token.clone());
+        let about = About { workspace: Some("/w".to_owned()), ..About::label(label.map(str::to_owned)) };
+        let handing = spawn_blocking(move || hand_over(&paths, &token, &about, jail.listeners()));
         in_time(handing).await.unwrap()
     }
 
@@ -175,7 +177,7 @@ async fn a_jail_goes_on_after_a_restart_with_its_token_and_label() {
     let via = in_time(bed.gateway.accept()).await.via.unwrap();
     bed.end.cancel();
     in_time(bed.serving).await.unwrap();
-    in_time(spawn_blocking(move || handed.wait())).await.unwrap();
+    assert_eq!(in_time(spawn_blocking(move || handed.wait())).await.unwrap(), Over::DaemonEnded);
     assert!(!via.end.is_cancelled(), "what is under way ends with its port");
     let away = Handed::of(&paths, &jail).await.unwrap_err();
     assert_eq!((away.code(), paths.jails.exists()), (Code::DaemonUnavailable, false));
@@ -189,6 +191,7 @@ async fn a_jail_goes_on_after_a_restart_with_its_token_and_label() {
     let sessions = bed.controller.snapshot().sessions.clone();
     assert_eq!(sessions.len(), 1);
     assert_eq!((&sessions[0].id, sessions[0].label.as_deref()), (handed.session(), Some("mine")));
+    assert_eq!((sessions[0].workspace.as_deref(), sessions[0].model.as_deref()), (Some("/w"), None));
     assert_eq!(bed.controller.session_of(token().expose()).as_ref(), Some(handed.session()));
     let via = in_time(bed.gateway.accept()).await.via.unwrap();
     assert_eq!(&via.session, handed.session());
@@ -196,13 +199,13 @@ async fn a_jail_goes_on_after_a_restart_with_its_token_and_label() {
     // Who detaches the session ends the jail's connections.
     bed.controller.close_session(handed.session().clone()).await.unwrap();
     in_time(via.end.cancelled()).await;
-    in_time(spawn_blocking(move || handed.wait())).await.unwrap();
+    assert_eq!(in_time(spawn_blocking(move || handed.wait())).await.unwrap(), Over::SessionEnded);
 }
 
 impl Handed {
     async fn of(paths: &Paths, jail: &Arc<Jail>) -> Result<Self> {
         let (paths, jail) = (paths.clone(), jail.clone());
-        spawn_blocking(move || hand_over(&paths, &token(), None, jail.listeners())).await.unwrap()
+        spawn_blocking(move || hand_over(&paths, &token(), &About::default(), jail.listeners())).await.unwrap()
     }
 }
 
@@ -230,7 +233,12 @@ async fn only_tcp_sockets_that_listen_on_a_loopback_are_taken() {
     assert_eq!(in_time(rest).await.unwrap().unwrap(), 0, "what was refused is closed");
     assert!(bed.controller.snapshot().sessions.is_empty());
     let one = spawn_blocking(move || {
-        hand_over(&paths, &token(), None, Listeners { gateway: Some(good.gateway.as_fd()), management: None })
+        hand_over(
+            &paths,
+            &token(),
+            &About::default(),
+            Listeners { gateway: Some(good.gateway.as_fd()), management: None },
+        )
     });
     assert!(in_time(one).await.unwrap().is_ok(), "one listener is enough");
 }
@@ -245,7 +253,7 @@ async fn messages_are_as_they_should_be_or_refused() {
     let right = right.expose();
     let many = vec![jail.gateway.as_fd(); 12];
     let long = format!("{{\"token\":\"{right}\",\"label\":\"{}\"}}\n", "x".repeat(201));
-    let endless = format!("{{\"token\":\"{right}\",\"label\":\"{}", "x".repeat(5000));
+    let endless = format!("{{\"token\":\"{right}\",\"label\":\"{}", "x".repeat(20_000));
     let twice = format!("{{\"token\":\"{right}\",\"listeners\":[\"gateway\",\"gateway\"]}}\n");
     let other = format!("{{\"token\":\"{right}\",\"listeners\":[\"gateway\",\"other\"]}}\n");
     let more = format!("{{\"token\":\"{right}\",\"more\":1}}\n");
@@ -272,7 +280,7 @@ async fn messages_are_as_they_should_be_or_refused() {
         assert!(!error.to_string().contains(right), "a token is not told: {error}");
     }
     let error = bed.refuses(endless.as_bytes(), &both).await;
-    assert!(error.to_string().contains("longer than 4096 bytes"), "{error}");
+    assert!(error.to_string().contains("longer than 16384 bytes"), "{error}");
     assert!(bed.controller.snapshot().sessions.is_empty());
     drop(bed.take(&jail, &token(), None).await.unwrap());
 }

@@ -5,7 +5,7 @@ use std::sync::atomic::AtomicBool;
 use std::time::Duration;
 
 use corral_core::ports::{Endpoint, Instance, Route};
-use corral_core::{InstanceId, ModelId};
+use corral_core::{InstanceId, ModelId, Secret};
 use http::HeaderValue;
 use http::uri::Authority;
 use jiff::Timestamp;
@@ -25,6 +25,8 @@ pub(crate) struct Upstream {
     pub(crate) host: HeaderValue,
     /// `Bearer` and its key; marked sensitive.
     pub(crate) authorization: HeaderValue,
+    /// That key by itself.
+    pub(crate) key: Secret,
     /// Conversations were brought back into it, whose first answer is yet to come.
     pub(crate) restored: bool,
     /// Which opening of the gate this is, counted from 1.
@@ -66,6 +68,7 @@ impl Upstream {
             authority,
             host,
             authorization,
+            key: api_key,
             restored,
             generation,
             load,

@@ -14,7 +14,8 @@ current() {
 }
 
 cd "$REPO"
-"$SCRIPTS/setup.sh" build
+"$SCRIPTS/setup.sh" build desktop
+"$SCRIPTS/ui.sh"
 
 say "format"
 cargo fmt --all --check
@@ -25,6 +26,9 @@ cargo clippy --workspace --all-targets --locked -- -D warnings
 say "descriptions"
 current docs/models.schema.json
 current docs/openapi.json --openapi
+
+say "dashboard"
+(cd ui && npm run --silent check)
 
 say "dependencies"
 tools="$CORRAL_CACHE/tools"

@@ -36,11 +36,15 @@ end_serve() {
   fi
 }
 
-# Answers once corral serve does.
+# Answers once corral serve does, or the tray in its place where there is a display.
 start_serve() {
   local deadline=$((SECONDS + 30))
   # In a session of its own, ^C reaches it once, from here.
-  setsid "$corral" serve &
+  if [[ -n "$desktop" ]]; then
+    setsid "$target/corral-tray" &
+  else
+    setsid "$corral" serve &
+  fi
   serve=$!
   trap end_serve EXIT
   trap 'exit 130' INT
@@ -119,7 +123,13 @@ prove() {
 TEXT
 }
 
-"$SCRIPTS/setup.sh" build run
+desktop=
+programs=(-p corral-cli)
+if [[ -n "${DISPLAY:-}${WAYLAND_DISPLAY:-}" ]]; then
+  desktop=1
+  programs+=(-p corral-tray -p corral-dashboard)
+fi
+"$SCRIPTS/setup.sh" build run ${desktop:+desktop}
 "$SCRIPTS/ui.sh"
 cd "$REPO"
 target="$(target_dir)/release"
@@ -136,11 +146,11 @@ elif [[ -e "$catalog" && "$(head -n 1 "$catalog")" != "$made_here" ]]; then
   embedded=
 fi
 if [[ -z "$embedded" ]]; then
-  cargo build --release --locked -p corral-cli
+  cargo build --release --locked "${programs[@]}"
 else
   export CORRAL_HOME="${CORRAL_HOME:-${XDG_DATA_HOME:-$HOME/.local/share}/corral-embedded}"
   catalog="$CORRAL_HOME/config/models.toml"
-  cargo build --release --locked -p corral-cli -p corral-testkit
+  cargo build --release --locked "${programs[@]}" -p corral-testkit
   embed "$CORRAL_HOME"
   management="$(sed -n 's/^management *= *"\(.*\)".*/\1/p' "$catalog")"
   # Port 0 takes any that is free.
@@ -163,5 +173,8 @@ fi
 if [[ -n "$once" ]]; then
   [[ -z "$embedded" ]] || "$corral" stop
   exit
+fi
+if [[ -z "$desktop" ]]; then
+  printf '\nThe dashboard, for this machine and whoever knows the address:\n  %s\n' "$("$corral" dashboard --print)"
 fi
 wait "$serve"

@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Installs what is missing for: build (the default), run, test, bench; name one or several.
+# Installs what is missing for: build (the default), desktop, run, test, bench; name one or several.
 # shellcheck source=scripts/lib.sh
 source "$(dirname "${BASH_SOURCE[0]}")/lib.sh"
 
@@ -85,6 +85,10 @@ for set in "${@:-build}"; do
       need libc6-dev c_headers
       need ca-certificates ca_bundle
       ;;
+    desktop) # the window's toolkit and web view, and what shows them are there
+      need pkg-config have pkg-config
+      need libwebkit2gtk-4.1-dev pkg-config --exists webkit2gtk-4.1
+      ;;
     run)
       need curl have curl
       need jq have jq
@@ -100,10 +104,13 @@ for set in "${@:-build}"; do
       need xterm have xterm
       need xvfb have Xvfb
       need x11-utils have xwininfo
-      need python3 have python3
+      # The tray and its window.
       need dbus-daemon have dbus-daemon
+      need webkit2gtk-driver have WebKitWebDriver
+      need chromium have chromium
+      need python3 have python3
       need systemd test -x /lib/systemd/systemd
-      compgen -G "$CORRAL_CACHE/tools/claude-code-*/claude" >/dev/null || need npm have npm
+      need npm have npm
       if ! docker_engine >/dev/null; then # another engine's packages would clash with these
         need docker.io have dockerd
         need docker.io have docker
@@ -118,7 +125,7 @@ for set in "${@:-build}"; do
       need python3-venv python3 -c 'import ensurepip, venv'
       hops=yes
       ;;
-    *) die "there is no set '$set'" "the sets are build, run, test and bench" "name one or several of them" ;;
+    *) die "there is no set '$set'" "the sets are build, desktop, run, test and bench" "name one or several of them" ;;
   esac
 done
 

@@ -7,4 +7,12 @@ source "$SCRIPTS/testbed.sh"
 
 testbed_up
 cd "$REPO"
-cargo test --workspace --locked --no-fail-fast "$@"
+failed=0
+cargo test --workspace --locked --no-fail-fast "$@" || failed=1
+# With arguments, some of cargo's tests are meant.
+if (($# == 0)); then
+  CORRAL_TEST_BINARY="$(target_dir)/debug/corral"
+  export CORRAL_TEST_BINARY
+  (cd ui && npm test --silent && npm run --silent e2e) || failed=1
+fi
+exit "$failed"

@@ -3,7 +3,8 @@
 
 # Sets everything up and exports where it is. A Docker engine that was started for this ends with the script.
 testbed_up() {
-  "$SCRIPTS/setup.sh" build run test
+  "$SCRIPTS/setup.sh" build desktop run test
+  "$SCRIPTS/ui.sh"
   if ! docker_engine >/dev/null; then
     trap '"$SCRIPTS/docker.sh" stop >/dev/null 2>&1' EXIT
     "$SCRIPTS/docker.sh" start

@@ -23,7 +23,7 @@ fi
 say "building the dashboard"
 # As it is locked, and nothing of it is run but its build.
 if [[ ! -e node_modules/.package-lock.json || package-lock.json -nt node_modules/.package-lock.json ]]; then
-  npm ci --ignore-scripts --no-audit --no-fund --loglevel=error >&2 ||
+  npm install --no-save --ignore-scripts --no-audit --no-fund --loglevel=error >&2 ||
     die "could not install what the dashboard is built with" "npm said the above" "start again when that is mended"
 fi
 npm run --silent build >&2 || die "the dashboard was not built" "npm said the above" "mend it and start again"

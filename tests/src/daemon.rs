@@ -25,6 +25,8 @@ pub struct Daemon {
     child: Option<Child>,
     api: Option<Api>,
     env: Vec<(String, String)>,
+    /// The program that serves, and its arguments.
+    program: (&'static str, Vec<String>),
     docker: Docker,
     /// Whose it is, where it is not the tests' own user's.
     user: Option<Ordinary>,
@@ -69,16 +71,33 @@ impl Daemon {
         Self::start_as(None, home, env)
     }
 
+    /// A tray that serves, in place of `corral serve`.
+    #[track_caller]
+    pub fn start_tray(home: SandboxHome, args: &[&str], env: &[(&str, &str)]) -> Self {
+        let args = args.iter().map(|&word| word.to_owned()).collect();
+        Self::start_program(("corral-tray", args), None, home, env)
+    }
+
     /// The same as another user, whose home this becomes.
     #[track_caller]
     pub fn start_as(user: Option<Ordinary>, home: SandboxHome, env: &[(&str, &str)]) -> Self {
+        Self::start_program(("corral", vec!["serve".to_owned()]), user, home, env)
+    }
+
+    #[track_caller]
+    fn start_program(
+        program: (&'static str, Vec<String>),
+        user: Option<Ordinary>,
+        home: SandboxHome,
+        env: &[(&str, &str)],
+    ) -> Self {
         if let Some(user) = &user {
             user.give(home.path());
         }
         let docker = env.iter().find(|(name, _)| *name == "DOCKER_HOST");
         let docker = docker.map_or_else(Docker::new, |(_, host)| Docker::at(host));
         let env = env.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect();
-        let mut daemon = Self { child: None, api: None, env, docker, user, home };
+        let mut daemon = Self { child: None, api: None, env, program, docker, user, home };
         daemon.spawn();
         daemon
     }
@@ -88,7 +107,8 @@ impl Daemon {
         let log = File::options().create(true).append(true).open(self.log()).expect("a log file");
         // What a daemon that was killed left behind says nothing of the next one.
         let _ = fs::remove_file(self.home.run().join("daemon.json"));
-        let mut command = self.command(&["serve"]);
+        let args: Vec<&str> = self.program.1.iter().map(String::as_str).collect();
+        let mut command = self.of(self.program.0, &args);
         command.stdout(log.try_clone().expect("a descriptor")).stderr(log);
         self.child = Some(command.spawn().expect("corral can be started"));
         let api = until(PATIENCE, "the daemon answers", || {
@@ -138,9 +158,14 @@ impl Daemon {
     }
 
     fn command(&self, args: &[&str]) -> Command {
+        self.of("corral", args)
+    }
+
+    /// One of Corral's programs in this home, with the daemon's environment.
+    pub fn of(&self, program: &str, args: &[&str]) -> Command {
         let mut command = match &self.user {
-            Some(user) => dressed(user.command("corral"), &self.home, args),
-            None => corral(&self.home, args),
+            Some(user) => dressed(user.command(program), &self.home, args),
+            None => dressed(Command::new(corral_binary().with_file_name(program)), &self.home, args),
         };
         command.envs(self.env.iter().cloned());
         command
@@ -174,6 +199,12 @@ impl Daemon {
         process::signal(self.pid(), Signal::TERM);
         let began = Instant::now();
         self.ended(began)
+    }
+
+    /// Waits for the end that somebody else asked for.
+    #[track_caller]
+    pub fn wait_for_end(&mut self) -> Ended {
+        self.ended(Instant::now())
     }
 
     #[track_caller]

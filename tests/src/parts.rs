@@ -53,8 +53,8 @@ pub fn variable(name: &str) -> Option<String> {
     std::env::var(name).ok().filter(|value| !value.is_empty())
 }
 
-/// The `corral` program of this very source tree, in the profile of the tests, with `claude-local` beside it; built where
-/// they are out of date.
+/// The `corral` program of this very source tree, in the profile of the tests, with `claude-local`, `corral-tray` and
+/// `corral-dashboard` beside it; built where they are out of date.
 pub fn corral_binary() -> &'static Path {
     static BINARY: OnceLock<PathBuf> = OnceLock::new();
     BINARY.get_or_init(|| variable("CORRAL_TEST_BINARY").map_or_else(build, PathBuf::from))
@@ -64,7 +64,8 @@ fn build() -> PathBuf {
     let cargo = variable("CARGO").unwrap_or_else(|| "cargo".to_owned());
     let mut command = Command::new(cargo);
     command.current_dir(env!("CARGO_MANIFEST_DIR")).stdin(Stdio::null()).stderr(Stdio::inherit());
-    command.args(["build", "--locked", "--package", "corral-cli", "--bins"]);
+    command.args(["build", "--locked", "--package", "corral-cli", "--package", "corral-tray"]);
+    command.args(["--package", "corral-dashboard", "--bins"]);
     command.arg("--message-format=json-render-diagnostics");
     if !cfg!(debug_assertions) {
         command.arg("--release");

@@ -3,44 +3,11 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "test code: a panic is how it fails")]
 
 use std::fs;
-use std::io::{BufRead, BufReader};
-use std::process::{Child, Command, Stdio};
 
 use corral_tests::local::Ran;
-use corral_tests::{Local, PATIENCE, until};
+use corral_tests::{Display, Local, PATIENCE, until};
 
 const SCRIPTED: &str = env!("CARGO_BIN_EXE_scripted-answer");
-
-/// An X server without a screen to look at; ended when dropped, and all windows with it.
-struct Display {
-    server: Child,
-    name: String,
-}
-
-impl Display {
-    fn start() -> Self {
-        let mut command = Command::new("Xvfb");
-        command.args(["-displayfd", "1", "-screen", "0", "1000x700x24", "-nolisten", "tcp"]);
-        let mut server =
-            command.stdout(Stdio::piped()).stderr(Stdio::null()).spawn().expect("Xvfb, which setup brings");
-        let mut number = String::new();
-        BufReader::new(server.stdout.take().unwrap()).read_line(&mut number).unwrap();
-        Self { server, name: format!(":{}", number.trim()) }
-    }
-
-    /// What `xwininfo` knows of all windows.
-    fn windows(&self) -> String {
-        let output = Command::new("xwininfo").args(["-root", "-tree", "-display", &self.name]).output();
-        String::from_utf8(output.expect("xwininfo, which setup brings").stdout).unwrap()
-    }
-}
-
-impl Drop for Display {
-    fn drop(&mut self) {
-        let _ = self.server.kill();
-        let _ = self.server.wait();
-    }
-}
 
 fn world() -> (Local, Display) {
     let local = Local::scripted(SCRIPTED, false);
@@ -52,7 +19,7 @@ fn world() -> (Local, Display) {
 
 fn open(local: &Local, display: &Display, args: &[&str]) -> Ran {
     let mut command = local.command("claude-local");
-    Ran::of(command.arg("--terminal").args(args).env("DISPLAY", &display.name))
+    Ran::of(command.arg("--terminal").args(args).env("DISPLAY", display.name()))
 }
 
 /// A process waits for a line of its terminal whose arguments have this one.
@@ -94,7 +61,7 @@ fn a_window_stays_with_the_reason_where_the_start_failed() {
 #[test]
 fn a_terminal_that_opens_nothing_is_named() {
     let (local, display) = world();
-    let name = display.name.clone();
+    let name = display.name().to_owned();
     drop(display);
     let ran = Ran::of(local.command("claude-local").arg("--terminal").env("DISPLAY", name));
     ran.refused(78, &["xterm opened no window", "settings.toml"]);

@@ -109,8 +109,8 @@ fn the_way_to_the_dashboard_shows_the_token_to_nobody_else() {
     let (opener, seen) = (folder.path().join("xdg-open"), folder.path().join("seen"));
     fs::write(&opener, format!("#!/bin/sh\nprintf %s \"$*\" >'{}'\n", seen.display())).unwrap();
     fs::set_permissions(&opener, Permissions::from_mode(0o755)).unwrap();
-    let opened = with_path(&daemon, folder.path(), &["dashboard"]);
-    assert!(opened.status.success() && opened.stdout.is_empty(), "{}", text(&opened));
+    let done = with_path(&daemon, folder.path(), &["dashboard"]);
+    assert!(done.status.success() && done.stdout.is_empty(), "{}", text(&done));
     let page = daemon.home().run().join("dashboard.html");
     assert_eq!(fs::read_to_string(&seen).unwrap(), page.display().to_string(), "the file is all that is said");
     assert_eq!(fs::metadata(&page).unwrap().permissions().mode() & 0o777, 0o600);

@@ -133,8 +133,97 @@ export interface paths {
         get?: never;
         put?: never;
         post?: never;
-        /** Detach a session: its token is no longer taken. */
+        /** End a session: its token is no longer taken, and what runs in its jail, if it has one, is told to end. */
         delete: operations["close_session"];
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/settings": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /** What the app is set to. */
+        get: operations["settings"];
+        /** Set the app: all keys, of which those that are missing get their defaults. Comments in the file stay. */
+        put: operations["put_settings"];
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/catalog": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /** The text of the catalog, as it is on disk, and every mistake in it. */
+        get: operations["catalog"];
+        /** Replace the text of the catalog. It is in force a moment later, as after a change in an editor. */
+        put: operations["put_catalog"];
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        /** Set single keys of the catalog where they stand; everything else stays as it is. */
+        patch: operations["patch_catalog"];
+        trace?: never;
+    };
+    "/catalog/check": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        put?: never;
+        /** What would be wrong with a text as the catalog. Writes nothing. */
+        post: operations["check_catalog"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/doctor": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /** What is there of what models and the jail need, and what mends the rest. */
+        get: operations["doctor"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/autostart": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /** Whether the desktop starts Corral at login. */
+        get: operations["autostart"];
+        /** Let the desktop start Corral at login, or not. */
+        put: operations["set_autostart"];
+        post?: never;
+        delete?: never;
         options?: never;
         head?: never;
         patch?: never;
@@ -166,6 +255,23 @@ export interface paths {
         };
         /** Earlier operations, and how long their phases took. */
         get: operations["history"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/live": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /** What goes on at this moment. */
+        get: operations["live"];
         put?: never;
         post?: never;
         delete?: never;
@@ -242,12 +348,141 @@ export interface paths {
         patch?: never;
         trace?: never;
     };
+    "/": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /** To the dashboard. */
+        get: operations["root"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/ui": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /** To the dashboard. */
+        get: operations["ui"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/ui/": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /** The dashboard. */
+        get: operations["ui_index"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/ui/{file}": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /** A file of the dashboard. */
+        get: operations["ui_file"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
 }
 export type webhooks = Record<string, never>;
 export interface components {
     schemas: {
         /** @description Whose requests may load a model. */
         AutoSwitch: "always" | "sessions" | "never";
+        /** @description The body of `PUT /autostart`. */
+        AutostartRequest: {
+            /** @description Whether the desktop is to start Corral at login. */
+            enabled: boolean;
+        };
+        /** @description Whether the desktop starts Corral at login. */
+        AutostartState: {
+            /** @description Whether it does. */
+            enabled: boolean;
+            /** @description The entry in the autostart folder, there or not. */
+            path: string;
+            /** @description What it starts, or would; none where there is nothing to start. */
+            command: string | null;
+        };
+        /** @description The body of `PUT /catalog`. */
+        CatalogEdit: {
+            /** @description The whole new text. */
+            text: string;
+            /** @description The version of the text that was changed. */
+            version: string;
+        };
+        /** @description `models.toml` as it is on disk. */
+        CatalogFile: {
+            /** @description The file. */
+            path: string;
+            /** @description Its whole text. */
+            text: string;
+            /** @description Changes with every change of the text. */
+            version: string;
+            /** @description Every mistake in it, in the order of the text. */
+            problems: components["schemas"]["Problem"][];
+            /** @description `[engine]`, as it is written, with the defaults. */
+            engine: components["schemas"]["EngineChoice"];
+            /** @description What of the rest can be changed key by key, with the defaults. */
+            server: components["schemas"]["ServerChoice"];
+        };
+        /** @description Keys of the catalog to set; what is missing stays as it is. */
+        CatalogPatch: {
+            /**
+             * @description Keys of `[engine]`.
+             * @default {
+             *       "runtime": null,
+             *       "image": null,
+             *       "binary": null,
+             *       "models_dir": null
+             *     }
+             */
+            engine?: components["schemas"]["EnginePatch"];
+            /**
+             * @description How Corral serves.
+             * @default {
+             *       "auto_switch": null
+             *     }
+             */
+            server?: components["schemas"]["ServerPatch"];
+        };
+        /** @description The body of `POST /catalog/check`. */
+        CatalogText: {
+            /** @description The whole text of a catalog. */
+            text: string;
+        };
         /** @description The state of the catalog file. */
         CatalogView: {
             /** @description The file. */
@@ -265,7 +500,7 @@ export interface components {
          *
          *     Codes are part of the API: they are only ever added to.
          */
-        Code: "invalid_request" | "unknown_model" | "not_found" | "method_not_allowed" | "unauthorized" | "forbidden_host" | "forbidden_origin" | "forbidden" | "body_too_large" | "head_too_large" | "request_timeout" | "switch_not_allowed" | "queue_full" | "hold_timeout" | "cut" | "busy" | "already_running" | "superseded" | "shutting_down" | "catalog_invalid" | "model_invalid" | "model_file_missing" | "model_file_truncated" | "model_file_invalid" | "engine_unavailable" | "engine_failed" | "image_missing" | "binary_missing" | "gpu_runtime_missing" | "port_taken" | "load_failed" | "load_timeout" | "out_of_memory" | "server_exited" | "server_killed" | "stop_failed" | "jail_unavailable" | "jail_failed" | "workspace_invalid" | "program_missing" | "profile_invalid" | "daemon_unavailable" | "daemon_running" | "io" | "internal";
+        Code: "invalid_request" | "unknown_model" | "not_found" | "method_not_allowed" | "unauthorized" | "forbidden_host" | "forbidden_origin" | "forbidden" | "body_too_large" | "head_too_large" | "request_timeout" | "switch_not_allowed" | "queue_full" | "hold_timeout" | "cut" | "busy" | "already_running" | "superseded" | "shutting_down" | "catalog_invalid" | "catalog_changed" | "model_invalid" | "model_file_missing" | "model_file_truncated" | "model_file_invalid" | "engine_unavailable" | "engine_failed" | "image_missing" | "binary_missing" | "gpu_runtime_missing" | "port_taken" | "load_failed" | "load_timeout" | "out_of_memory" | "server_exited" | "server_killed" | "stop_failed" | "jail_unavailable" | "jail_failed" | "workspace_invalid" | "program_missing" | "profile_invalid" | "daemon_unavailable" | "daemon_running" | "io" | "internal";
         /** @description A hash of everything that decides how `llama-server` is started: 16 hexadecimal digits. */
         ConfigHash: string;
         /** @description Whether bringing conversations back was of use. */
@@ -289,6 +524,40 @@ export interface components {
              * @description Those of them that did not have to be read again.
              */
             cached_tokens: number | null;
+        };
+        /** @description `[engine]`, as it is written. */
+        EngineChoice: {
+            /** @description How `llama-server` runs. */
+            runtime: components["schemas"]["Runtime"];
+            /** @description The image that containers are made of. */
+            image: string;
+            /** @description The program for `process`. */
+            binary: string;
+            /** @description The models folder. */
+            models_dir: string;
+        };
+        /** @description Keys of `[engine]` to set. */
+        EnginePatch: {
+            /**
+             * @description How `llama-server` runs.
+             * @default null
+             */
+            runtime?: components["schemas"]["Runtime"] | null;
+            /**
+             * @description The image that containers are made of.
+             * @default null
+             */
+            image?: string | null;
+            /**
+             * @description The program for `process`: a name found in `PATH`, or a path.
+             * @default null
+             */
+            binary?: string | null;
+            /**
+             * @description The models folder: absolute, or from `~/`.
+             * @default null
+             */
+            models_dir?: string | null;
         };
         /** @description The server behind the model. */
         EngineView: {
@@ -333,6 +602,24 @@ export interface components {
             /** @description The last relevant lines of `llama-server`'s log, oldest first. */
             log?: string[];
         };
+        /** @description One thing that was looked at. */
+        Finding: {
+            /** @description What was looked at, for instance `engine`. */
+            check: string;
+            /** @description How it is. */
+            status: components["schemas"]["FindingStatus"];
+            /** @description What was found, one sentence. */
+            message: string;
+            /** @description The command or step that mends it. */
+            remedy: string | null;
+        };
+        /** @description The answer of `GET /doctor`. */
+        FindingList: {
+            /** @description What was looked at, and how it is. */
+            findings: components["schemas"]["Finding"][];
+        };
+        /** @description How a finding is meant. */
+        FindingStatus: "ok" | "warning" | "problem";
         /** @description Whether a model fits into the memory there is. */
         Fit: {
             /** @description The verdict in one word. */
@@ -369,6 +656,126 @@ export interface components {
         };
         /** @description The engine's own id of a container, or Corral's id of a child process. */
         InstanceId: string;
+        /** @description What goes on. */
+        Live: {
+            /**
+             * Format: date-time
+             * @description When.
+             */
+            at: string;
+            /** @description The requests at the gateway. */
+            requests: components["schemas"]["LiveRequests"];
+            /**
+             * Format: double
+             * @description Tokens generated in streams through the gateway, per second since the reading before; null where that is too long
+             *     ago to say.
+             */
+            tokens_per_second: number | null;
+            /**
+             * Format: double
+             * @description Tokens of prompts that were evaluated, per second since the reading before; null where that is not known.
+             */
+            prompt_tokens_per_second: number | null;
+            /** @description The context of the loaded model; null where its server does not tell. */
+            context: components["schemas"]["LiveContext"] | null;
+            /**
+             * Format: double
+             * @description Of the tokens of prompts in the last 15 minutes, the share that came out of the cache, 0 to 1; null where there were
+             *     none.
+             */
+            cached_share: number | null;
+            /** @description The sessions attached. */
+            sessions: components["schemas"]["LiveSession"][];
+        };
+        /** @description The context of a server, and how much of it is in use. */
+        LiveContext: {
+            /**
+             * Format: uint64
+             * @description Tokens that its slots hold.
+             */
+            used_tokens: number;
+            /**
+             * Format: uint64
+             * @description Tokens that they could hold.
+             */
+            total_tokens: number;
+            /** @description Its slots. */
+            slots: components["schemas"]["LiveSlot"][];
+        };
+        /** @description Requests at the gateway. */
+        LiveRequests: {
+            /**
+             * Format: uint64
+             * @description Those that are being answered.
+             */
+            running: number;
+            /**
+             * Format: uint64
+             * @description Those that wait for a model.
+             */
+            waiting: number;
+        };
+        /** @description A session, and what its requests cost since it was attached. */
+        LiveSession: {
+            /** @description The session. */
+            id: components["schemas"]["SessionId"];
+            /** @description What people know it by. */
+            label: string | null;
+            /** @description The folder that it works in, where that is known. */
+            workspace: string | null;
+            /** @description The model that it asks for, where it was begun with one. */
+            model: string | null;
+            /**
+             * Format: date-time
+             * @description When it was attached.
+             */
+            started_at: string;
+            /**
+             * Format: uint64
+             * @description How many requests of it are at the gateway.
+             */
+            running: number;
+            /**
+             * Format: uint64
+             * @description How many have ended.
+             */
+            requests: number;
+            /**
+             * Format: uint64
+             * @description Tokens of their prompts, those out of the cache included.
+             */
+            tokens_in: number;
+            /**
+             * Format: uint64
+             * @description Tokens generated.
+             */
+            tokens_out: number;
+            /**
+             * Format: uint64
+             * @description Tokens of prompts that came out of the cache.
+             */
+            tokens_cached: number;
+        };
+        /** @description One slot of a server. */
+        LiveSlot: {
+            /**
+             * Format: uint32
+             * @description Its number.
+             */
+            id: number;
+            /**
+             * Format: uint64
+             * @description Tokens that it holds.
+             */
+            used_tokens: number;
+            /**
+             * Format: uint64
+             * @description Tokens that it could hold.
+             */
+            total_tokens: number;
+            /** @description Whether it works on a request. */
+            busy: boolean;
+        };
         /** @description How grave a log record is. */
         LogLevel: "debug" | "info" | "warn" | "error";
         /** @description One line of `llama-server`'s log. */
@@ -449,6 +856,10 @@ export interface components {
         };
         /** @description How loud a [`Notice`] is. */
         NoticeLevel: "info" | "warning" | "error";
+        /** @description What the desktop is told of. */
+        Notifications: "all" | "problems" | "none";
+        /** @description What becomes of the loaded model when Corral ends. */
+        OnQuit: "stop" | "keep";
         /** @description The answer to a start, stop or switch. */
         OperationAnswer: {
             /** @description The operation as it began. */
@@ -601,6 +1012,35 @@ export interface components {
             /** @description What the switch would do. */
             plan: components["schemas"]["SwitchPlan"];
         };
+        /** @description A mistake in the catalog, and where it is. Lines and columns are counted from 1, columns in characters. */
+        Problem: {
+            /**
+             * Format: uint32
+             * @description The line.
+             */
+            line: number | null;
+            /**
+             * Format: uint32
+             * @description The first column.
+             */
+            column: number | null;
+            /**
+             * Format: uint32
+             * @description The column behind the last one, on the same line.
+             */
+            end_column: number | null;
+            /** @description The key, as a path with dots. */
+            key: string | null;
+            /** @description The model that is left out because of it. */
+            model: string | null;
+            /** @description What is wrong. */
+            error: components["schemas"]["ErrorBody"];
+        };
+        /** @description The answer of `POST /catalog/check`. */
+        ProblemList: {
+            /** @description Every mistake, in the order of the text. */
+            problems: components["schemas"]["Problem"][];
+        };
         /** @description How far a step is. */
         Progress: {
             /**
@@ -629,6 +1069,19 @@ export interface components {
         };
         /** @description How `llama-server` runs. */
         Runtime: "docker" | "process";
+        /** @description How Corral serves. */
+        ServerChoice: {
+            /** @description Whose requests may load a model: `[gateway] auto_switch`. */
+            auto_switch: components["schemas"]["AutoSwitch"];
+        };
+        /** @description How Corral is to serve. */
+        ServerPatch: {
+            /**
+             * @description Whose requests may load a model: `[gateway] auto_switch`.
+             * @default null
+             */
+            auto_switch?: components["schemas"]["AutoSwitch"] | null;
+        };
         /** @description The answer of `POST /sessions`. */
         SessionAnswer: {
             /** @description The session. */
@@ -650,10 +1103,51 @@ export interface components {
             /** @description What people know it by, for instance the folder it works in. */
             label: string | null;
             /**
+             * @description The folder that it works in, where that is known.
+             * @default null
+             */
+            workspace: string | null;
+            /**
+             * @description The model that it asks for, where it was begun with one.
+             * @default null
+             */
+            model: string | null;
+            /**
              * Format: date-time
              * @description When it was registered.
              */
             started_at: string;
+        };
+        /** @description The settings. */
+        Settings: {
+            /**
+             * @description What becomes of the loaded model when Corral ends.
+             * @default stop
+             */
+            on_quit: components["schemas"]["OnQuit"];
+            /** @description The terminal that a local Claude opens in; without it, the desktop's, or the first that is found. */
+            terminal?: components["schemas"]["TerminalSetting"] | null;
+            /**
+             * @description What the desktop is told of.
+             * @default all
+             */
+            notifications: components["schemas"]["Notifications"];
+            /**
+             * @description When Corral is launched at login, load the model again that last served.
+             * @default true
+             */
+            restore_last: boolean;
+        };
+        /** @description `settings.toml`. */
+        SettingsFile: {
+            /** @description The file. */
+            path: string;
+            /** @description The settings; the defaults where the file has none or cannot be read. */
+            settings: components["schemas"]["Settings"];
+            /** @description Why the file cannot be read, or what became of one that could not be. */
+            problem: components["schemas"]["ErrorBody"] | null;
+            /** @description Whether it can be written. */
+            writable: boolean;
         };
         /** @description The whole truth, as every surface shows it. */
         Snapshot: {
@@ -684,7 +1178,7 @@ export interface components {
              * @description Answer when the operation has ended rather than when it has begun.
              * @default false
              */
-            wait: boolean;
+            wait?: boolean;
         };
         /** @description The answer of `GET /status`: the snapshot, and what changes too often to be part of it. */
         Status: {
@@ -725,12 +1219,12 @@ export interface components {
              * @description Cut running requests rather than let them end.
              * @default false
              */
-            force: boolean;
+            force?: boolean;
             /**
              * @description Answer when the operation has ended rather than when it has begun.
              * @default false
              */
-            wait: boolean;
+            wait?: boolean;
         };
         /** @description What a switch would do. */
         SwitchPlan: {
@@ -761,18 +1255,20 @@ export interface components {
              * @description Answer when the operation has ended rather than when it has begun.
              * @default false
              */
-            wait: boolean;
+            wait?: boolean;
             /**
              * @description Cut running requests rather than let them end.
              * @default false
              */
-            force: boolean;
+            force?: boolean;
             /**
              * @description Say what would happen and do nothing; `wait` and `force` then mean nothing.
              * @default false
              */
-            dry_run: boolean;
+            dry_run?: boolean;
         };
+        /** @description A terminal. */
+        TerminalSetting: string | string[];
         /** @description What sums are taken by. */
         UsageBy: "model" | "session" | "day";
         /** @description The answer of `GET /usage`. */
@@ -1438,7 +1934,7 @@ export interface operations {
         };
         requestBody?: never;
         responses: {
-            /** @description It is detached. */
+            /** @description It is ended. */
             204: {
                 headers: {
                     [name: string]: unknown;
@@ -1483,6 +1979,584 @@ export interface operations {
             };
             /** @description `error.code` is `shutting_down`. */
             503: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorAnswer"];
+                };
+            };
+        };
+    };
+    settings: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description The settings as they are now. */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["SettingsFile"];
+                };
+            };
+            /** @description `error.code` is `unauthorized`. */
+            401: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorAnswer"];
+                };
+            };
+            /** @description `error.code` is `forbidden_host`, `forbidden_origin`, `forbidden`. */
+            403: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorAnswer"];
+                };
+            };
+            /** @description `error.code` is `internal`. */
+            500: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorAnswer"];
+                };
+            };
+        };
+    };
+    put_settings: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody?: {
+            content: {
+                "application/json": components["schemas"]["Settings"];
+            };
+        };
+        responses: {
+            /** @description The settings as they are now. */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["SettingsFile"];
+                };
+            };
+            /** @description `error.code` is `invalid_request`. */
+            400: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorAnswer"];
+                };
+            };
+            /** @description `error.code` is `unauthorized`. */
+            401: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorAnswer"];
+                };
+            };
+            /** @description `error.code` is `forbidden_host`, `forbidden_origin`, `forbidden`. */
+            403: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorAnswer"];
+                };
+            };
+            /** @description `error.code` is `body_too_large`. */
+            413: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorAnswer"];
+                };
+            };
+            /** @description `error.code` is `internal`, `io`. */
+            500: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorAnswer"];
+                };
+            };
+        };
+    };
+    catalog: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description The catalog as it is now. */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["CatalogFile"];
+                };
+            };
+            /** @description `error.code` is `unauthorized`. */
+            401: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorAnswer"];
+                };
+            };
+            /** @description `error.code` is `forbidden_host`, `forbidden_origin`, `forbidden`. */
+            403: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorAnswer"];
+                };
+            };
+            /** @description `error.code` is `catalog_invalid`. */
+            422: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorAnswer"];
+                };
+            };
+            /** @description `error.code` is `internal`, `io`. */
+            500: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorAnswer"];
+                };
+            };
+        };
+    };
+    put_catalog: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody?: {
+            content: {
+                "application/json": components["schemas"]["CatalogEdit"];
+            };
+        };
+        responses: {
+            /** @description The catalog as it is now. */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["CatalogFile"];
+                };
+            };
+            /** @description `error.code` is `invalid_request`. */
+            400: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorAnswer"];
+                };
+            };
+            /** @description `error.code` is `unauthorized`. */
+            401: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorAnswer"];
+                };
+            };
+            /** @description `error.code` is `forbidden_host`, `forbidden_origin`, `forbidden`. */
+            403: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorAnswer"];
+                };
+            };
+            /** @description `error.code` is `catalog_changed`. */
+            409: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorAnswer"];
+                };
+            };
+            /** @description `error.code` is `body_too_large`. */
+            413: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorAnswer"];
+                };
+            };
+            /** @description `error.code` is `catalog_invalid`. */
+            422: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorAnswer"];
+                };
+            };
+            /** @description `error.code` is `internal`, `io`. */
+            500: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorAnswer"];
+                };
+            };
+        };
+    };
+    patch_catalog: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody?: {
+            content: {
+                "application/json": components["schemas"]["CatalogPatch"];
+            };
+        };
+        responses: {
+            /** @description The catalog as it is now. */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["CatalogFile"];
+                };
+            };
+            /** @description `error.code` is `invalid_request`. */
+            400: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorAnswer"];
+                };
+            };
+            /** @description `error.code` is `unauthorized`. */
+            401: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorAnswer"];
+                };
+            };
+            /** @description `error.code` is `forbidden_host`, `forbidden_origin`, `forbidden`. */
+            403: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorAnswer"];
+                };
+            };
+            /** @description `error.code` is `body_too_large`. */
+            413: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorAnswer"];
+                };
+            };
+            /** @description `error.code` is `catalog_invalid`. */
+            422: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorAnswer"];
+                };
+            };
+            /** @description `error.code` is `internal`, `io`. */
+            500: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorAnswer"];
+                };
+            };
+        };
+    };
+    check_catalog: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody?: {
+            content: {
+                "application/json": components["schemas"]["CatalogText"];
+            };
+        };
+        responses: {
+            /** @description Every mistake. */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ProblemList"];
+                };
+            };
+            /** @description `error.code` is `invalid_request`. */
+            400: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorAnswer"];
+                };
+            };
+            /** @description `error.code` is `unauthorized`. */
+            401: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorAnswer"];
+                };
+            };
+            /** @description `error.code` is `forbidden_host`, `forbidden_origin`, `forbidden`. */
+            403: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorAnswer"];
+                };
+            };
+            /** @description `error.code` is `body_too_large`. */
+            413: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorAnswer"];
+                };
+            };
+            /** @description `error.code` is `internal`. */
+            500: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorAnswer"];
+                };
+            };
+        };
+    };
+    doctor: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description The findings. */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["FindingList"];
+                };
+            };
+            /** @description `error.code` is `unauthorized`. */
+            401: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorAnswer"];
+                };
+            };
+            /** @description `error.code` is `forbidden_host`, `forbidden_origin`, `forbidden`. */
+            403: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorAnswer"];
+                };
+            };
+            /** @description `error.code` is `internal`. */
+            500: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorAnswer"];
+                };
+            };
+        };
+    };
+    autostart: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description How it is now. */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["AutostartState"];
+                };
+            };
+            /** @description `error.code` is `unauthorized`. */
+            401: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorAnswer"];
+                };
+            };
+            /** @description `error.code` is `forbidden_host`, `forbidden_origin`, `forbidden`. */
+            403: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorAnswer"];
+                };
+            };
+            /** @description `error.code` is `internal`, `io`. */
+            500: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorAnswer"];
+                };
+            };
+        };
+    };
+    set_autostart: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody?: {
+            content: {
+                "application/json": components["schemas"]["AutostartRequest"];
+            };
+        };
+        responses: {
+            /** @description How it is now. */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["AutostartState"];
+                };
+            };
+            /** @description `error.code` is `invalid_request`. */
+            400: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorAnswer"];
+                };
+            };
+            /** @description `error.code` is `unauthorized`. */
+            401: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorAnswer"];
+                };
+            };
+            /** @description `error.code` is `forbidden_host`, `forbidden_origin`, `forbidden`. */
+            403: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorAnswer"];
+                };
+            };
+            /** @description `error.code` is `body_too_large`. */
+            413: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorAnswer"];
+                };
+            };
+            /** @description `error.code` is `program_missing`. */
+            422: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorAnswer"];
+                };
+            };
+            /** @description `error.code` is `internal`, `io`. */
+            500: {
                 headers: {
                     [name: string]: unknown;
                 };
@@ -1612,9 +2686,59 @@ export interface operations {
             };
         };
     };
-    events: {
+    live: {
         parameters: {
             query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description A reading. */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Live"];
+                };
+            };
+            /** @description `error.code` is `unauthorized`. */
+            401: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorAnswer"];
+                };
+            };
+            /** @description `error.code` is `forbidden_host`, `forbidden_origin`, `forbidden`. */
+            403: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorAnswer"];
+                };
+            };
+            /** @description `error.code` is `internal`. */
+            500: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorAnswer"];
+                };
+            };
+        };
+    };
+    events: {
+        parameters: {
+            query?: {
+                /** @description `1` or `true`: what goes on, too, each second. */
+                live?: "0" | "1" | "false" | "true";
+            };
             header?: never;
             path?: never;
             cookie?: never;
@@ -1628,6 +2752,15 @@ export interface operations {
                 };
                 content: {
                     "text/event-stream": string;
+                };
+            };
+            /** @description `error.code` is `invalid_request`. */
+            400: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorAnswer"];
                 };
             };
             /** @description `error.code` is `unauthorized`. */
@@ -1796,6 +2929,179 @@ export interface operations {
             };
             /** @description `error.code` is `forbidden_host`, `forbidden_origin`, `forbidden`. */
             403: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorAnswer"];
+                };
+            };
+            /** @description `error.code` is `internal`. */
+            500: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorAnswer"];
+                };
+            };
+        };
+    };
+    root: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description The dashboard is at `/ui/`. */
+            307: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content?: never;
+            };
+            /** @description `error.code` is `forbidden_host`, `forbidden_origin`, `forbidden`. */
+            403: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorAnswer"];
+                };
+            };
+            /** @description `error.code` is `internal`. */
+            500: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorAnswer"];
+                };
+            };
+        };
+    };
+    ui: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description The dashboard is at `/ui/`. */
+            307: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content?: never;
+            };
+            /** @description `error.code` is `forbidden_host`, `forbidden_origin`, `forbidden`. */
+            403: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorAnswer"];
+                };
+            };
+            /** @description `error.code` is `internal`. */
+            500: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorAnswer"];
+                };
+            };
+        };
+    };
+    ui_index: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description The file. */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "*/*": string;
+                };
+            };
+            /** @description It is the one that `If-None-Match` names. */
+            304: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content?: never;
+            };
+            /** @description `error.code` is `forbidden_host`, `forbidden_origin`, `forbidden`. */
+            403: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorAnswer"];
+                };
+            };
+            /** @description `error.code` is `internal`. */
+            500: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorAnswer"];
+                };
+            };
+        };
+    };
+    ui_file: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                file: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description The file. */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "*/*": string;
+                };
+            };
+            /** @description It is the one that `If-None-Match` names. */
+            304: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content?: never;
+            };
+            /** @description `error.code` is `forbidden_host`, `forbidden_origin`, `forbidden`. */
+            403: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorAnswer"];
+                };
+            };
+            /** @description `error.code` is `not_found`. */
+            404: {
                 headers: {
                     [name: string]: unknown;
                 };

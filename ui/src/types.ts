@@ -1,10 +1,11 @@
 // Names for what the API's description (api.d.ts, generated) defines.
 import type { components, paths } from "./api";
-import type { MorePaths } from "./contract";
+import type { Gpu } from "./gpu";
 
 type Schemas = components["schemas"];
 
-export type Paths = paths & MorePaths;
+/** The routes, with that of the GPU readings, which is there where the daemon reads them. */
+export type Paths = paths & { "/gpu": { get: { responses: { 200: { content: { "application/json": Gpu } } } } } };
 export type ErrorBody = Omit<Schemas["ErrorBody"], "code"> & { code: string };
 export type LogLevel = Schemas["LogLevel"];
 export type LogRecord = Schemas["LogRecord"];
@@ -19,16 +20,13 @@ export type Step = Schemas["Step"];
 export type SwitchPlan = Schemas["SwitchPlan"];
 export type UsageBy = Schemas["UsageBy"];
 export type UsageRow = Schemas["UsageRow"];
-export type {
-  Autostart,
-  Catalog,
-  EnginePatch,
-  Finding,
-  Gpu,
-  GpuDevice,
-  Live,
-  LiveSession,
-  Problem,
-  Settings,
-  SettingsAnswer,
-} from "./contract";
+export type Autostart = Schemas["AutostartState"];
+export type Catalog = Schemas["CatalogFile"];
+export type EnginePatch = Schemas["CatalogPatch"];
+export type Finding = Schemas["Finding"];
+export type Live = Schemas["Live"];
+export type LiveSession = Schemas["LiveSession"];
+export type Problem = Omit<Schemas["Problem"], "error"> & { error: ErrorBody };
+export type Settings = Schemas["Settings"];
+export type SettingsAnswer = Schemas["SettingsFile"];
+export type { Gpu, GpuDevice } from "./gpu";

@@ -33,3 +33,4 @@ pub use metrics::Metrics;
 pub use openapi::openapi;
 pub use router::{ApiState, router};
 pub use serve::serve;
+pub use ui::ui_file;

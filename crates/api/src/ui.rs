@@ -53,6 +53,11 @@ pub(crate) async fn file(uri: Uri, headers: HeaderMap) -> Response {
     Failure::from(error.hint("it begins at /ui/")).into_response()
 }
 
+/// One file of the dashboard, for a window that needs no server for them; `index.html` is there in any case.
+pub fn ui_file(path: &str) -> Option<&'static [u8]> {
+    find(FILES, path).map(|file| file.content)
+}
+
 fn find(files: &[File], path: &str) -> Option<File> {
     let found = files.iter().find(|file| file.path == path).copied();
     found.or((files.is_empty() && path == INDEX).then_some(STAND_IN))

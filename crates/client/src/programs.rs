@@ -23,6 +23,11 @@ impl Programs {
         Ok(Self { folder: own.parent().unwrap_or(Path::new("/")).to_owned() })
     }
 
+    /// The folder of the running program.
+    pub fn folder(&self) -> &Path {
+        &self.folder
+    }
+
     /// The path of one: beside the running program, or where packages put those that people do not call.
     pub fn find(&self, name: &str) -> Result<PathBuf> {
         let places =

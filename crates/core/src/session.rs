@@ -171,7 +171,8 @@ mod tests {
         let id = SessionId::of(&one);
         assert_eq!((SessionId::new(id.as_str()), SessionId::of(&one)), (Ok(id.clone()), id.clone()));
         assert_ne!(SessionId::of(&other), id);
-        let hashed = hash(one.expose()).iter().map(|byte| format!("{byte:02x}")).collect::<String>();
+        let digits = hash(one.expose()).map(|byte| format!("{byte:02x}"));
+        let hashed = digits.concat();
         assert!(!hashed.contains(id.as_str()) && !one.expose().contains(id.as_str()), "{id}");
     }
 }

@@ -360,7 +360,7 @@ mod tests {
     #[test]
     fn a_command_that_went_well_ends_with_what_it_left() {
         let left = || Err(Error::new(Code::WorkspaceInvalid, "it cannot be looked through"));
-        let ended = |ending: Result<Ending>, left| with_what_it_left(ending, left).map(|ending| ending.exit_code());
+        let ended = |ending: Result<Ending>, left| with_what_it_left(ending, left).map(Ending::exit_code);
         assert_eq!(ended(Ok(Ending::Code(0)), Ok(())).unwrap(), 0);
         assert_eq!(exit::of(ended(Ok(Ending::Code(0)), left()).unwrap_err().code()), exit::CONFIG);
         assert_eq!(ended(Ok(Ending::Code(3)), left()).unwrap(), 3);

@@ -109,6 +109,9 @@ impl Daemon {
         let (controller, actor) = Controller::new(config, ports, reading, Catalog::default());
         let (usage, shutdown) = (Arc::<FakeUsage>::default(), CancellationToken::new());
         let state = ApiState {
+            configuration: Arc::<corral_testkit::FakeConfiguration>::default(),
+            machine: Arc::<corral_testkit::FakeMachine>::default(),
+            live: Arc::<corral_testkit::FakeLive>::default(),
             controller: controller.clone(),
             logs: logs.clone(),
             token: Secret::new("a token"),

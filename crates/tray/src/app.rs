@@ -1,0 +1,257 @@
+//! What the tray does about what happens: a message in, effects out. It waits for nothing and touches nothing.
+
+use std::path::PathBuf;
+
+use corral_core::settings::Notifications;
+use corral_core::snapshot::{Notice, NoticeLevel, Phase, Snapshot};
+use corral_core::tray::{Tray, TrayEvent, TrayModel, TrayView, tray};
+use corral_core::{Error, ModelId};
+
+use crate::request::Page;
+
+/// How an icon can be had.
+const NO_PANEL: &str = "Corral runs, and is used by this window and by the command line. GNOME shows tray icons with its \
+extension \"AppIndicator and KStatusNotifierItem Support\".";
+
+/// Something that happened.
+#[derive(Debug)]
+pub(crate) enum Message {
+    /// The daemon told the present truth.
+    Snapshot(Box<Snapshot>),
+    /// The daemon told something that a person should hear of.
+    Notice(Notice),
+    /// No daemon answers any more.
+    Lost,
+    /// The models of the catalog.
+    Models(Vec<TrayModel>),
+    /// What the tooltip tells of the model's work.
+    Speed(Option<f64>),
+    /// Folders that were worked in, and whether Corral starts at login.
+    Desktop {
+        /// The folders, the last one first.
+        folders: Vec<PathBuf>,
+        /// Whether Corral starts at login; none where that is not known.
+        at_login: Option<bool>,
+        /// What is told by notifications.
+        notifications: Notifications,
+    },
+    /// A person clicked, or a second launch asks for something.
+    Asked(TrayEvent),
+    /// What was asked for could not be done.
+    Failed(Error),
+    /// No panel shows the icon; one may come yet.
+    NoPanel,
+    /// A panel shows the icon.
+    Panel,
+    /// No panel has come.
+    NoTray,
+}
+
+/// Something to do.
+#[derive(Debug, PartialEq)]
+pub(crate) enum Effect {
+    /// Show this.
+    Show(Tray),
+    /// Tell this by a notification.
+    Tell(Toast),
+    /// Ask the daemon for this.
+    Load(ModelId),
+    /// Ask the daemon to load the model used last, or the first of the catalog.
+    Start,
+    /// Ask the daemon to load the model used last; nothing where none was.
+    Restore,
+    /// Ask the daemon to unload the model.
+    Stop,
+    /// Read the models of the catalog.
+    ReadModels,
+    /// Read folders and settings.
+    ReadDesktop,
+    /// Serve, in this process.
+    Serve,
+    /// Open the dashboard at a page.
+    Open(Page),
+    /// Open a local Claude there.
+    OpenClaude(PathBuf),
+    /// Ask for a folder.
+    ChooseFolder,
+    /// Start at login, or not.
+    AtLogin(bool),
+    /// Say this in the window too.
+    NoPanel(String),
+    /// End.
+    Quit,
+}
+
+/// A notification.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Toast {
+    /// One line.
+    pub(crate) summary: String,
+    /// What to do about it.
+    pub(crate) body: String,
+    /// How loud.
+    pub(crate) level: NoticeLevel,
+    /// Whether it has a button that shows the log.
+    pub(crate) logs: bool,
+}
+
+/// What the tray knows.
+#[derive(Debug)]
+pub(crate) struct App {
+    view: TrayView,
+    shown: Option<Tray>,
+    notifications: Notifications,
+    /// Load the model used last as soon as it is known that none is loaded.
+    restore: bool,
+    told_of_no_tray: bool,
+}
+
+impl App {
+    /// At the start; with `restore`, the model that was used last is loaded.
+    pub(crate) fn new(restore: bool) -> Self {
+        Self {
+            view: TrayView::default(),
+            shown: None,
+            notifications: Notifications::default(),
+            restore,
+            told_of_no_tray: false,
+        }
+    }
+
+    /// What to do about what happened.
+    pub(crate) fn handle(&mut self, message: Message) -> Vec<Effect> {
+        let mut effects = match message {
+            Message::Snapshot(snapshot) => self.snapshot(*snapshot),
+            Message::Notice(notice) => self.notice(&notice).into_iter().collect(),
+            Message::Lost => {
+                self.view = TrayView {
+                    folders: std::mem::take(&mut self.view.folders),
+                    at_login: self.view.at_login,
+                    ..TrayView::default()
+                };
+                Vec::new()
+            }
+            Message::Models(models) => {
+                self.view.models = models;
+                Vec::new()
+            }
+            Message::Speed(speed) => {
+                self.view.tokens_per_second = speed;
+                Vec::new()
+            }
+            Message::Desktop { folders, at_login, notifications } => {
+                self.view.folders = folders;
+                self.view.at_login = at_login;
+                self.notifications = notifications;
+                Vec::new()
+            }
+            Message::Asked(event) => self.asked(event),
+            Message::Failed(error) => vec![Effect::Tell(failed(&error))],
+            Message::NoTray => self.no_tray(),
+            Message::Panel => {
+                // Where it goes later on, people know what it was.
+                self.told_of_no_tray = true;
+                Vec::new()
+            }
+            Message::NoPanel => Vec::new(),
+        };
+        let tray = tray(&self.view);
+        if self.shown.as_ref() != Some(&tray) {
+            self.shown = Some(tray.clone());
+            effects.push(Effect::Show(tray));
+        }
+        effects
+    }
+
+    fn snapshot(&mut self, snapshot: Snapshot) -> Vec<Effect> {
+        let before = self.view.snapshot.replace(snapshot);
+        let now = self.view.snapshot.as_ref();
+        let mut effects = Vec::new();
+        // Names, files and verdicts may be others where the catalog or what is loaded has changed.
+        let of = |snapshot: Option<&Snapshot>| {
+            snapshot.map(|snapshot| (snapshot.catalog.clone(), snapshot.phase, snapshot.model.clone()))
+        };
+        if of(before.as_ref()) != of(now) {
+            effects.push(Effect::ReadModels);
+        }
+        let sessions = |snapshot: Option<&Snapshot>| snapshot.map(|snapshot| snapshot.sessions.clone());
+        if sessions(before.as_ref()) != sessions(now) {
+            effects.push(Effect::ReadDesktop);
+        }
+        if now.is_some_and(|snapshot| snapshot.phase != Phase::Ready) {
+            self.view.tokens_per_second = None;
+        }
+        if std::mem::take(&mut self.restore)
+            && now.is_some_and(|snapshot| snapshot.operation.is_none() && snapshot.phase == Phase::Stopped)
+        {
+            effects.push(Effect::Restore);
+        }
+        effects
+    }
+
+    fn notice(&self, notice: &Notice) -> Option<Effect> {
+        let wanted = match self.notifications {
+            Notifications::All => true,
+            Notifications::Problems => notice.level != NoticeLevel::Info,
+            Notifications::None => false,
+        };
+        wanted.then(|| {
+            let hint = notice.error.as_ref().and_then(|error| error.hint.clone());
+            let (summary, rest) = split(&notice.message);
+            let body = rest.into_iter().chain(hint).collect::<Vec<_>>().join("\n");
+            Effect::Tell(Toast { summary, body, level: notice.level, logs: notice.level == NoticeLevel::Error })
+        })
+    }
+
+    fn asked(&self, event: TrayEvent) -> Vec<Effect> {
+        vec![match event {
+            TrayEvent::Switch(model) => Effect::Load(model),
+            TrayEvent::Start => Effect::Start,
+            TrayEvent::Stop => Effect::Stop,
+            TrayEvent::Serve => Effect::Serve,
+            TrayEvent::OpenClaude(folder) => match folder.or_else(|| self.view.folders.first().cloned()) {
+                Some(folder) => Effect::OpenClaude(folder),
+                None => Effect::ChooseFolder,
+            },
+            TrayEvent::ChooseFolder => Effect::ChooseFolder,
+            TrayEvent::Dashboard => Effect::Open(Page::Models),
+            TrayEvent::Logs => Effect::Open(Page::Logs),
+            TrayEvent::AtLogin(on) => Effect::AtLogin(on),
+            TrayEvent::Quit => Effect::Quit,
+        }]
+    }
+
+    /// Says once how a tray can be had, and opens the window in its place.
+    fn no_tray(&mut self) -> Vec<Effect> {
+        if std::mem::replace(&mut self.told_of_no_tray, true) {
+            return Vec::new();
+        }
+        vec![
+            Effect::Tell(Toast {
+                summary: "This desktop shows no tray icons".to_owned(),
+                body: NO_PANEL.to_owned(),
+                level: NoticeLevel::Info,
+                logs: false,
+            }),
+            Effect::NoPanel(format!("This desktop shows no tray icons. {NO_PANEL}")),
+            Effect::Open(Page::Models),
+        ]
+    }
+}
+
+/// The first sentence that has a cause, and the cause.
+fn split(message: &str) -> (String, Option<String>) {
+    match message.split_once(": ") {
+        Some((what, why)) => (what.to_owned(), Some(why.to_owned())),
+        None => (message.to_owned(), None),
+    }
+}
+
+fn failed(error: &Error) -> Toast {
+    let (summary, rest) = split(&error.to_string());
+    let body = rest.into_iter().chain(error.body().hint).collect::<Vec<_>>().join("\n");
+    Toast { summary, body, level: NoticeLevel::Error, logs: false }
+}
+
+#[cfg(test)]
+mod tests;

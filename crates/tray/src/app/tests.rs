@@ -1,0 +1,149 @@
+use corral_core::snapshot::{CatalogView, Snapshot};
+use corral_core::tray::{Entry, Icon};
+use corral_core::{Code, Error};
+use jiff::Timestamp;
+
+use super::*;
+
+fn snapshot(phase: Phase) -> Message {
+    let catalog = CatalogView { path: "/c/models.toml".to_owned(), models: 1, problems: Vec::new() };
+    Message::Snapshot(Box::new(Snapshot {
+        version: "1".to_owned(),
+        phase,
+        model: (phase == Phase::Ready).then(|| ModelId::new("a").unwrap()),
+        operation: None,
+        engine: None,
+        error: None,
+        gateway: None,
+        sessions: Vec::new(),
+        catalog,
+    }))
+}
+
+fn notice(level: NoticeLevel, message: &str, error: Option<Error>) -> Message {
+    let error = error.map(|error| error.body());
+    Message::Notice(Notice { at: Timestamp::UNIX_EPOCH, level, message: message.to_owned(), error })
+}
+
+fn desktop(notifications: Notifications, folders: &[&str]) -> Message {
+    Message::Desktop { folders: folders.iter().map(PathBuf::from).collect(), at_login: Some(false), notifications }
+}
+
+/// What is done besides showing.
+fn done(app: &mut App, message: Message) -> Vec<Effect> {
+    app.handle(message).into_iter().filter(|effect| !matches!(effect, Effect::Show(_))).collect()
+}
+
+fn shown(effects: &[Effect]) -> Option<&Tray> {
+    effects.iter().find_map(|effect| match effect {
+        Effect::Show(tray) => Some(tray),
+        _ => None,
+    })
+}
+
+#[test]
+fn only_what_has_changed_is_shown() {
+    let mut app = App::new(false);
+    let first = app.handle(snapshot(Phase::Ready));
+    assert_eq!(shown(&first).unwrap().icon, Icon::Ready);
+    assert!(app.handle(snapshot(Phase::Ready)).is_empty(), "nothing is new");
+    assert!(shown(&app.handle(desktop(Notifications::All, &["/w"]))).is_some());
+    assert!(app.handle(desktop(Notifications::All, &["/w"])).is_empty());
+    assert_eq!(shown(&app.handle(Message::Lost)).unwrap().icon, Icon::Stopped);
+}
+
+#[test]
+fn models_are_read_when_they_may_have_changed_and_no_more() {
+    let mut app = App::new(false);
+    assert_eq!(done(&mut app, snapshot(Phase::Stopped)), [Effect::ReadModels, Effect::ReadDesktop]);
+    assert_eq!(done(&mut app, snapshot(Phase::Stopped)), []);
+    assert_eq!(done(&mut app, snapshot(Phase::Ready)), [Effect::ReadModels]);
+}
+
+#[test]
+fn the_last_model_is_loaded_once_and_only_where_that_is_wanted() {
+    let starts = |app: &mut App, phase| done(app, snapshot(phase)).contains(&Effect::Restore);
+    assert!(!starts(&mut App::new(false), Phase::Stopped));
+    let mut app = App::new(true);
+    assert!(starts(&mut app, Phase::Stopped));
+    assert!(!starts(&mut app, Phase::Ready) && !starts(&mut app, Phase::Stopped), "somebody stopped it since");
+    let mut adopted = App::new(true);
+    assert!(!starts(&mut adopted, Phase::Ready) && !starts(&mut adopted, Phase::Stopped));
+}
+
+#[test]
+fn notices_are_told_as_the_settings_say() {
+    let told = |notifications, level| {
+        let mut app = App::new(false);
+        app.handle(desktop(notifications, &[]));
+        !done(&mut app, notice(level, "x", None)).is_empty()
+    };
+    let levels = [NoticeLevel::Info, NoticeLevel::Warning, NoticeLevel::Error];
+    let each = |notifications| levels.map(|level| told(notifications, level));
+    assert_eq!(each(Notifications::All), [true, true, true]);
+    assert_eq!(each(Notifications::Problems), [false, true, true]);
+    assert_eq!(each(Notifications::None), [false, false, false]);
+}
+
+#[test]
+fn a_failure_tells_its_cause_what_to_do_and_where_the_log_is() {
+    let error = Error::new(Code::OutOfMemory, "x").hint("use a smaller context");
+    let effects =
+        done(&mut App::new(false), notice(NoticeLevel::Error, "B was not loaded: no memory: 3 GiB", Some(error)));
+    let expected = Toast {
+        summary: "B was not loaded".to_owned(),
+        body: "no memory: 3 GiB\nuse a smaller context".to_owned(),
+        level: NoticeLevel::Error,
+        logs: true,
+    };
+    assert_eq!(effects, [Effect::Tell(expected)]);
+}
+
+#[test]
+fn clicks_do_what_they_say() {
+    let mut app = App::new(false);
+    let a = ModelId::new("a").unwrap();
+    let asked = |app: &mut App, event| done(app, Message::Asked(event));
+    assert_eq!(asked(&mut app, TrayEvent::Switch(a.clone())), [Effect::Load(a)]);
+    assert_eq!(asked(&mut app, TrayEvent::Start), [Effect::Start]);
+    assert_eq!(asked(&mut app, TrayEvent::Stop), [Effect::Stop]);
+    assert_eq!(asked(&mut app, TrayEvent::Serve), [Effect::Serve]);
+    assert_eq!(asked(&mut app, TrayEvent::Dashboard), [Effect::Open(Page::Models)]);
+    assert_eq!(asked(&mut app, TrayEvent::Logs), [Effect::Open(Page::Logs)]);
+    assert_eq!(asked(&mut app, TrayEvent::AtLogin(true)), [Effect::AtLogin(true)]);
+    assert_eq!(asked(&mut app, TrayEvent::Quit), [Effect::Quit]);
+    assert_eq!(asked(&mut app, TrayEvent::OpenClaude(None)), [Effect::ChooseFolder], "there was none before");
+    app.handle(desktop(Notifications::All, &["/last", "/before"]));
+    assert_eq!(asked(&mut app, TrayEvent::OpenClaude(None)), [Effect::OpenClaude("/last".into())]);
+    assert_eq!(asked(&mut app, TrayEvent::OpenClaude(Some("/x".into()))), [Effect::OpenClaude("/x".into())]);
+}
+
+#[test]
+fn without_a_panel_the_window_opens_once_and_says_how_to_get_one() {
+    let mut app = App::new(false);
+    let effects = done(&mut app, Message::NoTray);
+    assert!(
+        matches!(&effects[..], [Effect::Tell(_), Effect::NoPanel(text), Effect::Open(Page::Models)]
+        if text.contains("AppIndicator")),
+        "{effects:?}"
+    );
+    assert_eq!(done(&mut app, Message::NoTray), []);
+    let mut had_one = App::new(false);
+    had_one.handle(Message::Panel);
+    assert_eq!(done(&mut had_one, Message::NoTray), [], "a panel that is restarted opens no window");
+}
+
+#[test]
+fn while_no_daemon_answers_what_is_remembered_stays() {
+    let mut app = App::new(false);
+    app.handle(desktop(Notifications::All, &["/w"]));
+    app.handle(snapshot(Phase::Ready));
+    app.handle(Message::Models(vec![]));
+    let effects = app.handle(Message::Lost);
+    let menu = &shown(&effects).unwrap().menu;
+    assert_eq!(menu[0], Entry::Line("Corral's daemon does not answer".to_owned()));
+    let folders = menu.iter().any(|entry| {
+        matches!(entry, Entry::Submenu { entries, .. } if matches!(&entries[0], Entry::Action { label, .. } if label == "w"))
+    });
+    assert!(folders, "{menu:?}");
+}

@@ -1,0 +1,140 @@
+//! What the dashboard asks of this program. Each command forwards, and decides nothing.
+
+#![allow(clippy::needless_pass_by_value, reason = "Tauri hands the arguments of a command over by value")]
+
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use corral_client::Client;
+use corral_core::{Code, Error, ErrorBody};
+use corral_daemon::recent_folders;
+use serde::Serialize;
+use serde_json::Value;
+use tauri::async_runtime::spawn_blocking;
+use tauri::ipc::Channel;
+use tauri::{AppHandle, State};
+use tauri_plugin_dialog::DialogExt;
+
+use crate::app::Desk;
+use crate::streams::{StreamId, Streams};
+
+type Answered<T> = Result<T, ErrorBody>;
+
+/// The answer to a request of the management API.
+#[derive(Debug, Serialize)]
+pub(crate) struct Answer {
+    status: u16,
+    body: Value,
+}
+
+/// Asks the management API; the token stays in this program.
+#[tauri::command]
+pub(crate) async fn api(
+    desk: State<'_, Arc<Desk>>,
+    method: String,
+    path: String,
+    body: Option<Value>,
+) -> Answered<Answer> {
+    let desk = desk.inner().clone();
+    blocking(move || {
+        let (status, body) = Client::of_home(&desk.env)?.call(&method, &path, body.as_ref())?;
+        Ok(Answer { status, body })
+    })
+    .await
+}
+
+/// Sends the daemon's events until they end.
+#[tauri::command]
+pub(crate) async fn events(
+    desk: State<'_, Arc<Desk>>,
+    streams: State<'_, Streams>,
+    live: bool,
+    channel: Channel<Value>,
+) -> Answered<StreamId> {
+    let (desk, streams) = (desk.inner().clone(), streams.inner().clone());
+    blocking(move || {
+        let stream = Client::of_home(&desk.env)?.stream(if live { "/events?live=1" } else { "/events" })?;
+        let notice = desk.notice.lock().ok().and_then(|mut notice| notice.take());
+        Ok(streams.events(stream, notice, channel))
+    })
+    .await
+}
+
+/// Sends the lines of `llama-server`'s log until they end.
+#[tauri::command]
+pub(crate) async fn logs(
+    desk: State<'_, Arc<Desk>>,
+    streams: State<'_, Streams>,
+    tail: usize,
+    channel: Channel<Value>,
+) -> Answered<StreamId> {
+    let (desk, streams) = (desk.inner().clone(), streams.inner().clone());
+    blocking(move || {
+        let stream = Client::of_home(&desk.env)?.stream(&format!("/logs?tail={tail}&follow=1"))?;
+        Ok(streams.lines(stream, channel))
+    })
+    .await
+}
+
+/// Ends one of the two above.
+#[tauri::command]
+pub(crate) fn stop_stream(streams: State<'_, Streams>, id: StreamId) {
+    streams.stop(id);
+}
+
+/// Opens a local Claude in a folder, or where the last one was.
+#[tauri::command]
+pub(crate) async fn open_claude(app: AppHandle, desk: State<'_, Arc<Desk>>, folder: Option<PathBuf>) -> Answered<()> {
+    let desk = desk.inner().clone();
+    blocking(move || {
+        let folder = folder.or_else(|| recent_folders(&desk.paths).into_iter().next());
+        match folder.or_else(|| ask_for_folder(&app)) {
+            Some(folder) => desk.programs.open_claude(&folder),
+            None => Ok(()),
+        }
+    })
+    .await
+}
+
+/// Asks for a folder; none where nobody chose one.
+#[tauri::command]
+pub(crate) async fn choose_folder(app: AppHandle) -> Answered<Option<PathBuf>> {
+    blocking(move || Ok(ask_for_folder(&app))).await
+}
+
+/// Saves a text where a person says.
+#[tauri::command]
+pub(crate) async fn save_file(app: AppHandle, name: String, text: String) -> Answered<()> {
+    blocking(move || {
+        let chosen = app.dialog().file().set_file_name(name).blocking_save_file();
+        let Some(path) = chosen.and_then(|chosen| chosen.into_path().ok()) else { return Ok(()) };
+        std::fs::write(&path, text).map_err(|error| {
+            let message = format!("cannot write {}", path.display());
+            Error::new(Code::Io, message).because(error).hint("choose another folder")
+        })
+    })
+    .await
+}
+
+/// The first page can be used: whoever waits for that is told.
+#[tauri::command]
+pub(crate) fn window_ready(desk: State<'_, Arc<Desk>>) {
+    if desk.attached {
+        use std::io::Write;
+        // Nobody may be reading any more.
+        let _ = std::io::stdout().lock().write_all(b"ready\n");
+    }
+}
+
+fn ask_for_folder(app: &AppHandle) -> Option<PathBuf> {
+    let chosen = app.dialog().file().set_title("Open local Claude in").blocking_pick_folder();
+    chosen.and_then(|chosen| chosen.into_path().ok())
+}
+
+/// Does what waits apart from the window.
+async fn blocking<T: Send + 'static>(work: impl FnOnce() -> corral_core::Result<T> + Send + 'static) -> Answered<T> {
+    match spawn_blocking(work).await {
+        Ok(done) => done.map_err(|error| error.body()),
+        Err(error) => Err(Error::new(Code::Internal, "a command of the window broke").because(error).body()),
+    }
+}

@@ -128,7 +128,7 @@ fn way_out(bed: &Bed, gateway: SocketAddr, pairs: usize, bounds: &mut Bounds) {
     let client = client.to_str().expect("a plain path");
     let outside = gateway.to_string();
     let (mut without, mut within) = (Series::default(), Series::default());
-    let rounds = pairs.div_ceil(2);
+    let rounds = pairs;
     for _ in 0..rounds {
         let mut plain = bed.command(client);
         plain.args([CLIENT, &outside]);

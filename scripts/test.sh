@@ -13,6 +13,7 @@ cargo test --workspace --locked --no-fail-fast "$@" || failed=1
 if (($# == 0)); then
   CORRAL_TEST_BINARY="$(target_dir)/debug/corral"
   export CORRAL_TEST_BINARY
+  cargo build --workspace --locked --bins
   (cd ui && npm test --silent && npm run --silent e2e) || failed=1
 fi
 exit "$failed"

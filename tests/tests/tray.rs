@@ -61,8 +61,11 @@ fn a_click_switches_the_real_container_and_everything_shows_it() {
     item.click(&["Models", "b"]);
     item.says("b is ready");
     item.marks(&[("a", false), ("b", true)]);
-    let after = tray.running();
-    assert!(after.len() == 1 && after != before, "{before:?} {after:?}");
+    // The old one is kept until the new one serves, and removed then.
+    until(PATIENCE, "the new container is the only one", || {
+        let after = tray.running();
+        (after.len() == 1 && after != before).then_some(())
+    });
     let told = panel.notification("switched from a to b in");
     assert_ne!(told.replaces, 0, "it takes the place of the one before: {told:?}");
 
@@ -158,7 +161,9 @@ fn open_local_claude_opens_a_terminal_with_the_jailed_claude_code_and_starts_the
     fs::write(home.state().join("folders.json"), serde_json::to_vec(&[&folder]).unwrap()).unwrap();
     let claude = parts::claude();
     let (user, claude) = (user.to_str().unwrap().to_owned(), claude.to_str().unwrap());
-    let more = [("DISPLAY", display.name()), ("HOME", user.as_str()), ("CORRAL_CLAUDE", claude)];
+    // Without a locale xterm takes the first byte of the title only.
+    let locale = ("LANG", "C.UTF-8");
+    let more = [("DISPLAY", display.name()), ("HOME", user.as_str()), ("CORRAL_CLAUDE", claude), locale];
     let tray = tray(home, &bus, &more);
     let item = panel.item();
     item.click(&["Open local Claude"]);

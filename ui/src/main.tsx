@@ -1,3 +1,4 @@
+import "./lib/locale";
 import { render } from "solid-js/web";
 import { App } from "./app";
 import { platform } from "./platform";

@@ -44,8 +44,12 @@ export function LogsView() {
 
   const atEnd = () => box.scrollTop + box.clientHeight >= box.scrollHeight - rows.row() * 1.5;
   const onWheel = (event: WheelEvent) => event.deltaY < 0 && setFollow(false);
+  let last = 0;
   const onScroll = () => {
     if (atEnd()) setFollow(true);
+    // Whoever drags the bar upwards wants to read there: new lines alone never move it up.
+    else if (box.scrollTop < last) setFollow(false);
+    last = box.scrollTop;
   };
   const setPaused = (pause: boolean) => {
     log.setPaused(pause);

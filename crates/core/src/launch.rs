@@ -10,6 +10,9 @@ use sha2::{Digest, Sha256};
 
 use crate::id::{ConfigHash, ModelId};
 
+/// The variable that says which instance of Corral's a child process belongs to, in its environment.
+pub const INSTANCE_VARIABLE: &str = "CORRAL_INSTANCE";
+
 /// How `llama-server` runs.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "lowercase")]

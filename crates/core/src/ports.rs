@@ -10,6 +10,7 @@ use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 
 use crate::error::{Error, Result};
+use crate::gpu::GpuSample;
 use crate::history::PastOperation;
 use crate::id::{ConfigHash, InstanceId, ModelId, OperationId, Secret};
 use crate::launch::{LaunchSpec, Runtime};
@@ -320,6 +321,18 @@ pub trait Clock: Send + Sync {
     fn operation_id(&self) -> OperationId;
     /// A new secret that nobody can guess.
     fn secret(&self) -> Result<Secret>;
+}
+
+/// Reads GPUs. It may wait for a driver: never call it where others wait.
+///
+/// It never fails: what cannot be read is a state with a reason, and is tried again by itself.
+pub trait GpuProbe: std::fmt::Debug + Send {
+    /// What all GPUs do at this moment, `now` being the time since some moment in the past. A GPU that sleeps is not
+    /// woken.
+    fn read(&mut self, now: Duration) -> GpuSample;
+
+    /// Lets go of the drivers until the next reading, so that a GPU can sleep.
+    fn release(&mut self);
 }
 
 /// The ports, together.

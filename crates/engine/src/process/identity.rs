@@ -10,7 +10,7 @@ use rustix::process::{Pid, PidfdFlags, Signal};
 use serde::{Deserialize, Serialize};
 
 /// The variable by which a server is found whose process id could not be written down.
-pub(super) const MARK: &str = "CORRAL_INSTANCE";
+pub(super) const MARK: &str = corral_core::launch::INSTANCE_VARIABLE;
 
 /// A process, and no other that gets its number later.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]

@@ -1,6 +1,6 @@
 # Each command is a thin line onto scripts/; ARGS="..." is passed on.
 .DEFAULT_GOAL := help
-.PHONY: help run test check bench
+.PHONY: help run test check bench package
 
 help: ## say what there is
 	@sed -n 's/^\([a-z]*\):.*## \(.*\)/make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 14
@@ -16,3 +16,6 @@ check: ## format, lints, dependencies, committed descriptions
 
 bench: ## measure start, switch and stop
 	@scripts/bench.sh $(ARGS)
+
+package: ## make a package for Debian, Ubuntu and their like
+	@scripts/package.sh $(ARGS)

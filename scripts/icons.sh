@@ -28,7 +28,7 @@ done
 tile="<rect width='32' height='32' rx='7' fill='#1d2126'/><g transform='translate(4.5 4.2) scale(.72)'>"
 inside="<circle cx='16' cy='16.8' r='5.4' fill='#4cc27f'/></g>"
 sed -e "s|<g class=\"fence\">|$tile<g>|" -e "s|FENCE|#e8eaed|" -e "s|INSIDE|$inside|" -e '/<!--/d' mark.svg >app/corral.svg
-for size in 32 64 128 256 512; do
+for size in 16 24 32 48 64 128 256 512; do
   rsvg-convert -w "$size" -h "$size" -o "app/$size.png" app/corral.svg
 done
 say "rendered $(find tray app -name '*.png' | wc -l) pictures"

@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Installs what is missing for: build (the default), desktop, run, test, bench; name one or several.
+# Installs what is missing for: build (the default), desktop, run, package, screenshots, test, bench; one or several.
 # shellcheck source=scripts/lib.sh
 source "$(dirname "${BASH_SOURCE[0]}")/lib.sh"
 
@@ -94,6 +94,26 @@ for set in "${@:-build}"; do
       need jq have jq
       need bubblewrap have bwrap
       ;;
+    package) # what looks at the programs' libraries, and what Tauri's bundler comes by
+      need dpkg-dev have dpkg-shlibdeps
+      need binutils have strip
+      need jq have jq
+      need npm have npm
+      need git have git
+      ;;
+    screenshots) # a desktop to take pictures of, and what takes them
+      need xvfb have Xvfb
+      need dbus-daemon have dbus-daemon
+      need openbox have openbox
+      need lxqt-panel have lxqt-panel
+      need xterm have xterm
+      need fonts-dejavu-core test -e /usr/share/fonts/truetype/dejavu/DejaVuSansMono.ttf
+      need xdotool have xdotool
+      need x11-xserver-utils have xsetroot
+      need imagemagick have import
+      need pngquant have pngquant
+      need optipng have optipng
+      ;;
     test)
       need curl have curl
       need jq have jq
@@ -111,6 +131,10 @@ for set in "${@:-build}"; do
       need python3 have python3
       need systemd test -x /lib/systemd/systemd
       need npm have npm
+      # What says whether the package is as it should be.
+      need lintian have lintian
+      need desktop-file-utils have desktop-file-validate
+      need appstream have appstreamcli
       if ! docker_engine >/dev/null; then # another engine's packages would clash with these
         need docker.io have dockerd
         need docker.io have docker
@@ -125,7 +149,10 @@ for set in "${@:-build}"; do
       need python3-venv python3 -c 'import ensurepip, venv'
       hops=yes
       ;;
-    *) die "there is no set '$set'" "the sets are build, desktop, run, test and bench" "name one or several of them" ;;
+    *)
+      die "there is no set '$set'" "the sets are build, desktop, run, package, screenshots, test and bench" \
+        "name one or several of them"
+      ;;
   esac
 done
 

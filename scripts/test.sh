@@ -8,8 +8,12 @@ source "$SCRIPTS/testbed.sh"
 testbed_up
 cd "$REPO"
 failed=0
-cargo test --workspace --locked --no-fail-fast "$@" || failed=1
 # With arguments, some of cargo's tests are meant.
+if (($# == 0)) || [[ " $* " == *" package "* ]]; then
+  CORRAL_TEST_PACKAGE="$("$SCRIPTS/package.sh" --debug)"
+  export CORRAL_TEST_PACKAGE
+fi
+cargo test --workspace --locked --no-fail-fast "$@" || failed=1
 if (($# == 0)); then
   CORRAL_TEST_BINARY="$(target_dir)/debug/corral"
   export CORRAL_TEST_BINARY

@@ -141,6 +141,9 @@ Examples:
   corral completions zsh  >~/.zfunc/_corral
   corral completions fish >~/.config/fish/completions/corral.fish")]
     Completions(CompletionsArgs),
+    /// Write the manual pages of all commands into a folder
+    #[command(hide = true)]
+    Manual(ManualArgs),
 }
 
 /// What the jail depends on.
@@ -357,6 +360,13 @@ pub(crate) enum Wanted {
 pub(crate) struct CompletionsArgs {
     /// Your shell
     pub(crate) shell: Shell,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct ManualArgs {
+    /// The folder
+    #[arg(value_name = "DIR", value_hint = ValueHint::DirPath)]
+    pub(crate) folder: PathBuf,
 }
 
 #[cfg(test)]

@@ -28,11 +28,12 @@ impl Programs {
         &self.folder
     }
 
-    /// The path of one: beside the running program, or where packages put those that people do not call.
+    /// The path of one: beside the running program, or where packages put those that people do not call; for one of
+    /// these, where they put the others.
     pub fn find(&self, name: &str) -> Result<PathBuf> {
-        let places =
-            [self.folder.join(name), self.folder.join("../lib/corral").join(name), Path::new(PRIVATE).join(name)];
-        places.into_iter().find(|place| place.is_file()).ok_or_else(|| {
+        let from_here = ["", "../lib/corral", "../../bin"].map(|folder| self.folder.join(folder).join(name));
+        let mut places = from_here.into_iter().chain([Path::new(PRIVATE).join(name)]);
+        places.find(|place| place.is_file()).ok_or_else(|| {
             Error::new(Code::ProgramMissing, format!("there is no {name} in {}", self.folder.display()))
                 .hint("install Corral again")
         })
@@ -73,6 +74,8 @@ mod tests {
         let programs = Programs { folder: bin.clone() };
         assert_eq!(programs.find("corral").unwrap(), bin.join("corral"));
         assert_eq!(programs.find("corral-dashboard").unwrap().canonicalize().unwrap(), lib.join("corral-dashboard"));
+        let from_there = Programs { folder: lib.clone() };
+        assert_eq!(from_there.find("corral").unwrap().canonicalize().unwrap(), bin.join("corral"));
         assert_eq!(programs.find("corral-nothing").unwrap_err().code(), Code::ProgramMissing);
     }
 

@@ -1,4 +1,6 @@
-//! `corral schema` and `corral completions`
+//! `corral schema`, `corral completions` and `corral manual`
+
+use std::path::Path;
 
 use clap::CommandFactory;
 use clap_complete::{Shell, generate};
@@ -24,5 +26,17 @@ pub(crate) fn completions(shell: Shell, out: &mut Output) -> Outcome {
     let mut script = Vec::new();
     generate(shell, &mut Cli::command(), "corral", &mut script);
     out.text(&String::from_utf8_lossy(&script))?;
+    Ok(exit::DONE)
+}
+
+/// Writes a manual page for each command that people call.
+pub(crate) fn manual(folder: &Path) -> Outcome {
+    let failed = |error| {
+        Error::new(Code::Io, format!("cannot write manual pages into {}", folder.display()))
+            .because(error)
+            .hint("name a folder that is there and may be written to")
+    };
+    let command = Cli::command().disable_help_subcommand(true);
+    clap_mangen::generate_to(command, folder).map_err(failed)?;
     Ok(exit::DONE)
 }

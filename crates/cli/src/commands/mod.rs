@@ -45,5 +45,6 @@ pub(crate) fn run(command: Command, env: Environment, out: &mut Output) -> Outco
         Command::Schema(args) => describe::schema(&args, out),
         Command::Doctor => doctor::doctor(&env, out),
         Command::Completions(args) => describe::completions(args.shell, out),
+        Command::Manual(args) => describe::manual(&args.folder),
     }
 }

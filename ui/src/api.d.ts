@@ -525,6 +525,8 @@ export interface components {
              */
             cached_tokens: number | null;
         };
+        /** @description What a kilowatt-hour costs: a number and a currency, as in `0.32 EUR`. */
+        ElectricityPrice: string;
         /** @description `[engine]`, as it is written. */
         EngineChoice: {
             /** @description How `llama-server` runs. */
@@ -1137,6 +1139,8 @@ export interface components {
              * @default true
              */
             restore_last: boolean;
+            /** @description What a kilowatt-hour costs, so that usage is shown with what its energy cost. */
+            electricity_price?: components["schemas"]["ElectricityPrice"] | null;
         };
         /** @description `settings.toml`. */
         SettingsFile: {
@@ -1275,6 +1279,8 @@ export interface components {
         UsageList: {
             /** @description Models and sessions with the most tokens first, days in their order. */
             rows: components["schemas"]["UsageRow"][];
+            /** @description What a kilowatt-hour costs, where the settings say. */
+            electricity_price?: components["schemas"]["ElectricityPrice"] | null;
         };
         /** @description The sums of several requests. */
         UsageRow: {
@@ -1307,6 +1313,11 @@ export interface components {
              * @description Seconds that the requests took, waiting included.
              */
             seconds: number;
+            /**
+             * Format: double
+             * @description Joules that the GPUs took for those requests whose energy was measured; none where none was.
+             */
+            energy_joules?: number | null;
         };
     };
     responses: never;

@@ -9,6 +9,7 @@ use corral_core::command::{OperationResult, SwitchPlan};
 use corral_core::configuration::Problem;
 use corral_core::history::PastOperation;
 use corral_core::machine::Finding;
+use corral_core::settings::ElectricityPrice;
 use corral_core::snapshot::{OperationView, Phase, SessionView, Snapshot};
 use corral_core::usage::UsageRow;
 use corral_core::{ErrorBody, ModelId};
@@ -132,6 +133,9 @@ pub struct SessionAnswer {
 pub struct UsageList {
     /// Models and sessions with the most tokens first, days in their order.
     pub rows: Vec<UsageRow>,
+    /// What a kilowatt-hour costs, where the settings say.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub electricity_price: Option<ElectricityPrice>,
 }
 
 /// The answer of `GET /history`.

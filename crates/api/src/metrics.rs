@@ -2,6 +2,7 @@
 
 use std::fmt;
 use std::sync::OnceLock;
+use std::sync::atomic::AtomicU64;
 
 use axum::extract::State;
 use axum::response::{IntoResponse, Response};
@@ -16,7 +17,7 @@ use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::family::Family;
 use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::metrics::histogram::Histogram;
-use prometheus_client::registry::Registry;
+use prometheus_client::registry::{Registry, Unit};
 use serde::Serialize;
 
 use crate::dto::Requests;
@@ -68,6 +69,7 @@ pub struct Metrics {
     seconds: Histograms,
     requests: Family<[Label; 3], Counter>,
     tokens: Family<[Label; 2], Counter>,
+    energy: Family<[Label; 1], Counter<f64, AtomicU64>>,
     request_seconds: Histograms,
     first_token_seconds: Histograms,
     overhead_seconds: Histogram,
@@ -95,6 +97,7 @@ impl Metrics {
             seconds: histograms(|| Histogram::new(SECONDS)),
             requests: Family::default(),
             tokens: Family::default(),
+            energy: Family::default(),
             request_seconds: histograms(|| Histogram::new(REQUEST)),
             first_token_seconds: histograms(|| Histogram::new(FIRST_TOKEN)),
             overhead_seconds: Histogram::new(OVERHEAD),
@@ -125,6 +128,9 @@ impl Metrics {
             let of_model = [("model", model())];
             let labels = [("model", model()), ("route", record.route.path().to_owned()), ("end", word(record.end))];
             self.requests.get_or_create(&labels).inc();
+            if let Some(energy) = record.energy {
+                self.energy.get_or_create(&of_model).inc_by(energy.joules());
+            }
             // Where nobody answered there is nothing to be measured.
             if record.model.is_none() || record.end == RequestEnd::Refused {
                 continue;
@@ -154,6 +160,12 @@ impl Metrics {
     fn register(&self, registry: &mut Registry) {
         registry.register("corral_requests", "Inference requests that have ended", self.requests.clone());
         registry.register("corral_tokens", "Tokens; those out of the cache count as in, too", self.tokens.clone());
+        registry.register_with_unit(
+            "corral_energy",
+            "What the GPUs took for requests, where it was measured",
+            Unit::Joules,
+            self.energy.clone(),
+        );
         registry.register(
             "corral_request_duration_seconds",
             "From the arrival of a request to the end of its answer",

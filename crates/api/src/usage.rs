@@ -27,7 +27,9 @@ pub(crate) async fn usage(State(shared): State<Shared>, uri: Uri) -> Result<Json
     let zone = TimeZone::system();
     let asked = Asked::parse(uri.query().unwrap_or_default(), Timestamp::now(), &zone)?;
     let rows = read(&shared, move |source| source.usage(asked.by, asked.since, None, &zone)).await?;
-    Ok(Json(UsageList { rows }))
+    let configuration = shared.configuration.clone();
+    let settings = blocking("the reader of settings", move || Ok(configuration.settings().settings)).await?;
+    Ok(Json(UsageList { rows, electricity_price: settings.electricity_price }))
 }
 
 /// `GET /history`

@@ -33,6 +33,24 @@ pub(crate) fn duration(seconds: f64) -> String {
     }
 }
 
+/// An amount of energy in watt-hours, the unit of electricity meters: `0.8 Wh`, `1.2 kWh`; less than that in joules.
+pub(crate) fn energy(joules: f64) -> String {
+    let hours = joules / 3600.0;
+    match hours {
+        _ if hours >= 999.95 => format!("{:.2} kWh", hours / 1e3),
+        _ if hours >= 0.1 => format!("{hours:.1} Wh"),
+        _ if joules >= 9.95 => format!("{joules:.0} J"),
+        _ => format!("{joules:.1} J"),
+    }
+}
+
+/// An amount of money, to two digits that say something: `12.30 EUR`, `0.0042 EUR`.
+pub(crate) fn money(amount: f64, currency: &str) -> String {
+    let digits = [(0.01, 2), (0.000_1, 4)].into_iter().find(|(least, _)| amount >= *least || amount == 0.0);
+    let text = format!("{amount:.*}", digits.map_or(6, |(_, digits)| digits));
+    format!("{text} {currency}").trim_end().to_owned()
+}
+
 /// How long something will take: to a second where it takes ten.
 pub(crate) fn about(milliseconds: u64) -> String {
     let seconds = Duration::from_millis(milliseconds).as_secs_f64();

@@ -38,7 +38,7 @@ pub trait Configuration: Debug + Send + Sync {
 }
 
 /// `settings.toml`.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct SettingsFile {
     /// The file.
     pub path: String,

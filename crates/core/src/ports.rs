@@ -15,7 +15,7 @@ use crate::history::PastOperation;
 use crate::id::{ConfigHash, InstanceId, ModelId, OperationId, Secret};
 use crate::launch::{LaunchSpec, Runtime};
 use crate::snapshot::{Notice, OperationKind, OperationView, Progress, SessionView, Step};
-use crate::usage::{RequestRecord, Tokens, UsageBy, UsageRow};
+use crate::usage::{Millijoules, RequestRecord, Ticket, Tokens, UsageBy, UsageRow};
 
 /// One `llama-server` that Corral owns: created, running or stopped.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -226,8 +226,28 @@ impl Traffic for NoTraffic {
 
 /// Writes down what each request cost.
 pub trait Ledger: Send + Sync {
+    /// A request is with the model from now on, until it is recorded. None where no energy is measured. Never blocks.
+    fn sent(&self) -> Option<Ticket> {
+        None
+    }
+
     /// Takes a record; never blocks and never waits for the disk.
     fn record(&self, request: RequestRecord);
+
+    /// Takes the record of a request whose energy was measured from [`Ledger::sent`] on.
+    fn record_sent(&self, _: Ticket, request: RequestRecord) {
+        self.record(request);
+    }
+}
+
+/// Counts the energy that the GPUs of the loaded model take.
+pub trait EnergyCounter: Send + Sync {
+    /// Whether there is anything to be read at present. It never waits.
+    fn counts(&self) -> bool;
+
+    /// All of it since some moment in the past; none where nobody counts. It may wait for the driver: never call it where
+    /// others wait.
+    fn read(&self) -> Option<Millijoules>;
 }
 
 /// Reads what was written down about requests and operations. It waits for the disk: never call it where others wait.

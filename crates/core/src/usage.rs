@@ -9,6 +9,10 @@ use serde::{Deserialize, Serialize};
 use crate::id::ModelId;
 use crate::session::SessionId;
 
+mod energy;
+
+pub use energy::{EnergyShares, JOULES_PER_KWH, Millijoules, Share};
+
 /// The inference routes of the gateway.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
@@ -109,7 +113,13 @@ pub struct RequestRecord {
     /// What the gateway itself took: from the request's last byte to its sending on, and from the head of
     /// llama-server's answer to its sending on; waiting for a model is not part of it.
     pub overhead: Duration,
+    /// What the GPUs took for it, where that was measured: its share of what they took while it was with the model.
+    pub energy: Option<Millijoules>,
 }
+
+/// Stands for a request that is with the model while its energy is measured.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub struct Ticket(pub u64);
 
 /// What sums are taken by.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default, Serialize, Deserialize, JsonSchema)]
@@ -142,4 +152,7 @@ pub struct UsageRow {
     pub tokens_cached: u64,
     /// Seconds that the requests took, waiting included.
     pub seconds: f64,
+    /// Joules that the GPUs took for those requests whose energy was measured; none where none was.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub energy_joules: Option<f64>,
 }

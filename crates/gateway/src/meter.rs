@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use corral_core::ports::Ledger;
-use corral_core::usage::{InferenceRoute, RequestEnd, RequestRecord, Tokens};
+use corral_core::usage::{InferenceRoute, RequestEnd, RequestRecord, Ticket, Tokens};
 use corral_core::{Code, Error};
 use jiff::Timestamp;
 
@@ -19,6 +19,8 @@ pub(crate) struct Meter {
     ledger: Arc<dyn Ledger>,
     began: Instant,
     record: Option<RequestRecord>,
+    /// While its energy is measured.
+    ticket: Option<Ticket>,
     /// Counted among those of its session meanwhile.
     running: Option<Running>,
     /// The client was told 200 before there was an answer.
@@ -39,8 +41,21 @@ impl Meter {
             duration: Duration::ZERO,
             held: Duration::ZERO,
             overhead: Duration::ZERO,
+            energy: None,
         };
-        Self { ledger, began: Instant::now(), record: Some(record), running: None, told_early: Arc::default() }
+        Self {
+            ledger,
+            began: Instant::now(),
+            record: Some(record),
+            ticket: None,
+            running: None,
+            told_early: Arc::default(),
+        }
+    }
+
+    /// It goes to a model, for the first time or again.
+    pub(crate) fn sent(&mut self) {
+        self.ticket = self.ticket.or_else(|| self.ledger.sent());
     }
 
     /// Counts it among those of its session until it ends.
@@ -101,7 +116,10 @@ impl Drop for Meter {
             if self.told_early.load(Ordering::Relaxed) {
                 record.status = 200;
             }
-            self.ledger.record(record);
+            match self.ticket {
+                Some(ticket) => self.ledger.record_sent(ticket, record),
+                None => self.ledger.record(record),
+            }
         }
     }
 }

@@ -39,6 +39,7 @@ pub(crate) struct Sums {
     pub(crate) tokens_out: i64,
     pub(crate) tokens_cached: i64,
     pub(crate) duration_us: i64,
+    pub(crate) energy_mj: i64,
 }
 
 impl Sums {
@@ -48,6 +49,7 @@ impl Sums {
         self.tokens_out = self.tokens_out.saturating_add(other.tokens_out);
         self.tokens_cached = self.tokens_cached.saturating_add(other.tokens_cached);
         self.duration_us = self.duration_us.saturating_add(other.duration_us);
+        self.energy_mj = self.energy_mj.saturating_add(other.energy_mj);
     }
 
     fn of(record: &RequestRecord) -> Self {
@@ -57,6 +59,7 @@ impl Sums {
             tokens_out: count(record.tokens.output),
             tokens_cached: count(record.tokens.cached),
             duration_us: micros(record.duration),
+            energy_mj: record.energy.map_or(0, |energy| count(energy.0)),
         }
     }
 }
@@ -127,7 +130,7 @@ fn write(
     let mut by_model: HashMap<(i64, i64), Sums> = HashMap::new();
     let mut by_session: HashMap<(i64, i64), Sums> = HashMap::new();
     let mut insert = transaction
-        .prepare_cached("INSERT INTO requests VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13)")?;
+        .prepare_cached("INSERT INTO requests VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14)")?;
     for record in records {
         let at = record.at.as_millisecond();
         let session = name(transaction, names, record.session.as_ref().map(SessionId::as_str))?;
@@ -147,6 +150,7 @@ fn write(
             sums.duration_us,
             micros(record.held),
             micros(record.overhead),
+            record.energy.map(|energy| count(energy.0)),
         ])?;
         let bucket = at.div_euclid(BUCKET_MS);
         by_model.entry((bucket, model)).or_default().add(sums);
@@ -154,13 +158,23 @@ fn write(
     }
     for (table, all) in [("usage_by_model", by_model), ("usage_by_session", by_session)] {
         let mut upsert = transaction.prepare_cached(&format!(
-            "INSERT INTO {table} VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7) ON CONFLICT DO UPDATE SET
+            "INSERT INTO {table} VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8) ON CONFLICT DO UPDATE SET
                  requests = requests + ?3, tokens_in = tokens_in + ?4, tokens_out = tokens_out + ?5,
-                 tokens_cached = tokens_cached + ?6, duration_us = duration_us + ?7"
+                 tokens_cached = tokens_cached + ?6, duration_us = duration_us + ?7,
+                 energy_mj = energy_mj + ?8"
         ))?;
         for ((bucket, name), sums) in all {
-            let Sums { requests, tokens_in, tokens_out, tokens_cached, duration_us } = sums;
-            upsert.execute(params![bucket, name, requests, tokens_in, tokens_out, tokens_cached, duration_us])?;
+            let Sums { requests, tokens_in, tokens_out, tokens_cached, duration_us, energy_mj } = sums;
+            upsert.execute(params![
+                bucket,
+                name,
+                requests,
+                tokens_in,
+                tokens_out,
+                tokens_cached,
+                duration_us,
+                energy_mj
+            ])?;
         }
     }
     Ok(())

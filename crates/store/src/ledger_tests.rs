@@ -26,6 +26,7 @@ pub(crate) fn request(at: i64, model: &str, tokens: u64) -> RequestRecord {
         duration: Duration::from_secs(2),
         held: Duration::ZERO,
         overhead: Duration::from_micros(80),
+        energy: None,
     }
 }
 
@@ -106,6 +107,7 @@ fn what_is_recorded_is_written_soon() {
         tokens_out: 1,
         tokens_cached: tokens_in / 2,
         seconds: 2.0,
+        energy_joules: None,
     };
     assert_eq!(rows, [row("b", 300), row("a", 100)]);
 }

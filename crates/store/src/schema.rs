@@ -4,7 +4,7 @@ use rusqlite::{Connection, Transaction, TransactionBehavior};
 
 /// Each step leads from the schema before it to its own number, which is kept in `PRAGMA user_version`. A step that was
 /// released is never changed: files that it has made are out there.
-const STEPS: [&str; 3] = [
+const STEPS: [&str; 4] = [
     "CREATE TABLE operations (
          id TEXT PRIMARY KEY, kind TEXT NOT NULL, from_model TEXT, to_model TEXT,
          started_ms INTEGER NOT NULL, ended_ms INTEGER, error TEXT
@@ -54,10 +54,14 @@ const STEPS: [&str; 3] = [
          coalesce(drain_ms, 0) + coalesce(save_ms, 0) + coalesce(stop_ms, 0) + coalesce(create_ms, 0) + load_ms
              + coalesce(restore_ms, 0) END
      WHERE ended_ms IS NOT NULL;",
+    // Millijoules; none where they were not measured, which adds nothing to the sums.
+    "ALTER TABLE requests ADD COLUMN energy_mj INTEGER;
+     ALTER TABLE usage_by_model ADD COLUMN energy_mj INTEGER NOT NULL DEFAULT 0;
+     ALTER TABLE usage_by_session ADD COLUMN energy_mj INTEGER NOT NULL DEFAULT 0;",
 ];
 
 /// The schema that this version uses.
-const VERSION: i64 = 3;
+const VERSION: i64 = 4;
 
 /// How the file stands to this version of Corral.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -137,7 +141,7 @@ mod tests {
         }
         let connection = Connection::open(&path).unwrap();
         let version: i64 = connection.pragma_query_value(None, "user_version", |row| row.get(0)).unwrap();
-        assert_eq!(version, 3);
+        assert_eq!(version, VERSION);
     }
 
     #[test]
@@ -172,7 +176,7 @@ mod tests {
     fn a_file_of_a_newer_version_is_left_alone() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("corral.sqlite3");
-        Connection::open(&path).unwrap().pragma_update(None, "user_version", 4).unwrap();
+        Connection::open(&path).unwrap().pragma_update(None, "user_version", VERSION + 1).unwrap();
         let error = Store::open(&path).unwrap_err();
         assert!(error.to_string().contains("newer") && error.body().hint.is_some(), "{error}");
     }

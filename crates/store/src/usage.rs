@@ -69,7 +69,7 @@ impl Span {
     }
 }
 
-/// The sums from a row whose first columns are `requests` to `duration_us`, from this one on.
+/// The sums from a row whose columns are those of [`SUMS`], from this one on.
 fn sums(row: &Row<'_>, from: usize) -> rusqlite::Result<Sums> {
     Ok(Sums {
         requests: row.get(from)?,
@@ -77,6 +77,7 @@ fn sums(row: &Row<'_>, from: usize) -> rusqlite::Result<Sums> {
         tokens_out: row.get(from + 2)?,
         tokens_cached: row.get(from + 3)?,
         duration_us: row.get(from + 4)?,
+        energy_mj: row.get(from + 5)?,
     })
 }
 
@@ -94,8 +95,8 @@ fn add_up(
     Ok(())
 }
 
-const SUMS: &str = "requests, tokens_in, tokens_out, tokens_cached, duration_us";
-const ONE: &str = "1, tokens_in, tokens_out, tokens_cached, duration_us";
+const SUMS: &str = "requests, tokens_in, tokens_out, tokens_cached, duration_us, energy_mj";
+const ONE: &str = "1, tokens_in, tokens_out, tokens_cached, duration_us, coalesce(energy_mj, 0)";
 
 fn named(reader: &Connection, table: &str, column: &str, span: &Span) -> rusqlite::Result<Vec<UsageRow>> {
     let mut all = HashMap::new();
@@ -157,6 +158,7 @@ fn row(key: String, sums: Sums) -> UsageRow {
         tokens_out: count(sums.tokens_out),
         tokens_cached: count(sums.tokens_cached),
         seconds: sums.duration_us as f64 / 1e6,
+        energy_joules: (sums.energy_mj > 0).then(|| sums.energy_mj as f64 / 1e3),
     }
 }
 

@@ -3,7 +3,7 @@ use std::time::Duration;
 
 use corral_core::ports::Journal;
 use corral_core::snapshot::SessionView;
-use corral_core::usage::{InferenceRoute, RequestEnd, RequestRecord, Tokens};
+use corral_core::usage::{InferenceRoute, Millijoules, RequestEnd, RequestRecord, Tokens};
 use corral_core::{ModelId, SessionId};
 use jiff::tz::Offset;
 use proptest::prelude::*;
@@ -41,18 +41,19 @@ fn records() -> impl Strategy<Value = Vec<RequestRecord>> {
             duration: Duration::from_micros(micros),
             held: Duration::ZERO,
             overhead: Duration::from_micros(9),
+            energy: (micros % 3 == 0).then(|| Millijoules(micros % 100_000)),
         },
     );
     prop::collection::vec(record, 0..60)
 }
 
-/// The sums, taken one by one: requests, tokens in, out and cached, microseconds.
+/// The sums, taken one by one: requests, tokens in, out and cached, microseconds, millijoules.
 fn expected(
     records: &[RequestRecord],
     (since, until): (Option<i64>, Option<i64>),
     key: impl Fn(&RequestRecord) -> String,
-) -> BTreeMap<String, [u64; 5]> {
-    let mut all = BTreeMap::<String, [u64; 5]>::new();
+) -> BTreeMap<String, [u64; 6]> {
+    let mut all = BTreeMap::<String, [u64; 6]>::new();
     for record in records {
         let at = record.at.as_millisecond();
         if since.is_some_and(|since| at < since) || until.is_some_and(|until| at >= until) {
@@ -60,8 +61,9 @@ fn expected(
         }
         let Tokens { input, cached, output } = record.tokens;
         let micros = u64::try_from(record.duration.as_micros()).unwrap();
+        let energy = record.energy.map_or(0, |energy| energy.0);
         let sums = all.entry(key(record)).or_default();
-        for (sum, more) in sums.iter_mut().zip([1, input, output, cached, micros]) {
+        for (sum, more) in sums.iter_mut().zip([1, input, output, cached, micros, energy]) {
             *sum += more;
         }
     }
@@ -69,8 +71,8 @@ fn expected(
 }
 
 #[expect(clippy::cast_precision_loss, reason = "as it is done for people")]
-fn rows(sums: BTreeMap<String, [u64; 5]>) -> Vec<UsageRow> {
-    let row = |(key, [requests, tokens_in, tokens_out, tokens_cached, micros]): (String, [u64; 5])| UsageRow {
+fn rows(sums: BTreeMap<String, [u64; 6]>) -> Vec<UsageRow> {
+    let row = |(key, [requests, tokens_in, tokens_out, tokens_cached, micros, energy]): (String, [u64; 6])| UsageRow {
         key,
         label: None,
         requests,
@@ -78,6 +80,7 @@ fn rows(sums: BTreeMap<String, [u64; 5]>) -> Vec<UsageRow> {
         tokens_out,
         tokens_cached,
         seconds: micros as f64 / 1e6,
+        energy_joules: (energy > 0).then(|| energy as f64 / 1e3),
     };
     sums.into_iter().map(row).collect()
 }
@@ -167,6 +170,7 @@ fn impossible_numbers_do_no_harm() {
         duration: Duration::MAX,
         held: Duration::MAX,
         overhead: Duration::MAX,
+        energy: None,
     };
     let early = RequestRecord { at: Timestamp::MIN, ..huge.clone() };
     Writer::new(path).write(&[early, huge.clone(), huge]).unwrap();

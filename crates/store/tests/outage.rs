@@ -36,6 +36,7 @@ fn request() -> RequestRecord {
         duration: Duration::from_millis(1),
         held: Duration::ZERO,
         overhead: Duration::ZERO,
+        energy: None,
     }
 }
 

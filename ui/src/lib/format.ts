@@ -70,6 +70,22 @@ export function duration(ms: number | null | undefined): string {
   return two(whole, 86_400, "d", 3600, "h");
 }
 
+/** An amount of energy in watt-hours, the unit of electricity meters; less than that in joules: `1.2 kWh`, `0.8 Wh`, `42 J`. */
+export function energy(joules: number | null | undefined): string {
+  if (joules == null || !Number.isFinite(joules)) return NONE;
+  const hours = joules / 3600;
+  if (hours >= 999.95) return `${(hours / 1000).toFixed(2)} kWh`;
+  if (hours >= 0.1) return `${hours.toFixed(1)} Wh`;
+  return `${joules.toFixed(joules >= 9.95 ? 0 : 1)} J`;
+}
+
+/** An amount of money, to digits that say something: `12.30 EUR`, `0.0042 EUR`. */
+export function money(amount: number | null | undefined, currency: string): string {
+  if (amount == null || !Number.isFinite(amount)) return NONE;
+  const digits = amount >= 0.01 || amount === 0 ? 2 : amount >= 0.0001 ? 4 : 6;
+  return `${amount.toFixed(digits)} ${currency}`.trimEnd();
+}
+
 /** How long ago: `just now`, `5 min ago`, `3 h ago`, `2 d ago`. */
 export function ago(then: string | number, now: number): string {
   const ms = now - new Date(then).getTime();

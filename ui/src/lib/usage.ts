@@ -1,6 +1,8 @@
 import type { UsageBy, UsageRow } from "../types";
 import { csv } from "./csv";
 
+const JOULES_PER_KWH = 3.6e6;
+
 /** How far back. */
 export type Span = "7d" | "30d" | "90d" | "all";
 
@@ -20,13 +22,20 @@ export function rowName(row: UsageRow, by: UsageBy): string {
 
 /** All rows together. */
 export function sum(rows: UsageRow[]): Omit<UsageRow, "key" | "label"> {
-  const total = { requests: 0, tokens_in: 0, tokens_out: 0, tokens_cached: 0, seconds: 0 };
+  const total: Omit<UsageRow, "key" | "label"> = {
+    requests: 0,
+    tokens_in: 0,
+    tokens_out: 0,
+    tokens_cached: 0,
+    seconds: 0,
+  };
   for (const row of rows) {
     total.requests += row.requests;
     total.tokens_in += row.tokens_in;
     total.tokens_out += row.tokens_out;
     total.tokens_cached += row.tokens_cached;
     total.seconds += row.seconds;
+    if (row.energy_joules != null) total.energy_joules = (total.energy_joules ?? 0) + row.energy_joules;
   }
   return total;
 }
@@ -60,6 +69,17 @@ export function dayOf(date: Date): string {
   return `${date.getFullYear()}-${pad(date.getMonth() + 1)}-${pad(date.getDate())}`;
 }
 
+/** What so much energy costs, by the price in the settings, as in `0.32 EUR`; nothing where either is unknown. */
+export function cost(joules: number | null | undefined, price: string | null | undefined): number | null {
+  const perKwh = Number.parseFloat(price ?? "");
+  return joules == null || !Number.isFinite(perKwh) ? null : (joules / JOULES_PER_KWH) * perKwh;
+}
+
+/** The currency of that price. */
+export function currency(price: string | null | undefined): string {
+  return (price ?? "").trim().split(/\s+/).slice(1).join(" ");
+}
+
 /** The table as CSV. */
 export function usageCsv(rows: UsageRow[], by: UsageBy): string {
   const header = [
@@ -70,6 +90,7 @@ export function usageCsv(rows: UsageRow[], by: UsageBy): string {
     "tokens_cached",
     "tokens_out",
     "seconds",
+    "energy_joules",
   ];
   return csv(
     header,
@@ -81,6 +102,7 @@ export function usageCsv(rows: UsageRow[], by: UsageBy): string {
       row.tokens_cached,
       row.tokens_out,
       Math.round(row.seconds * 1000) / 1000,
+      row.energy_joules ?? "",
     ]),
   );
 }

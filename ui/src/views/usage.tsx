@@ -1,7 +1,7 @@
 import { createResource, createSignal, For, Show } from "solid-js";
 import { asFailure } from "../lib/failure";
-import { count, duration, percent, tokens } from "../lib/format";
-import { dayColumns, dayOf, rowName, SPANS, type Span, sum, usageCsv } from "../lib/usage";
+import { count, duration, energy, money, percent, tokens } from "../lib/format";
+import { cost, currency, dayColumns, dayOf, rowName, SPANS, type Span, sum, usageCsv } from "../lib/usage";
 import { Chart, type Line } from "../parts/chart";
 import { Button, Segments } from "../parts/controls";
 import { Failed, Loading, Nothing } from "../parts/states";
@@ -25,7 +25,7 @@ export function UsageView() {
     () => ({ by: by(), span: span() }),
     async (asked) => {
       const query = { by: asked.by, since: asked.span === "all" ? undefined : asked.span };
-      return { ...asked, rows: (await corral.platform.get("/usage", { query })).rows };
+      return { ...asked, ...(await corral.platform.get("/usage", { query })) };
     },
   );
   const failure = () => (answer.error ? asFailure(answer.error) : null);
@@ -67,7 +67,7 @@ export function UsageView() {
                 <Show when={shown().by === "day"}>
                   <Days rows={rows()} span={shown().span} />
                 </Show>
-                <Table rows={rows()} by={shown().by} />
+                <Table rows={rows()} by={shown().by} price={shown().electricity_price} />
               </div>
             </Show>
           )}
@@ -101,10 +101,15 @@ function Days(props: { rows: UsageRow[]; span: Span }) {
   );
 }
 
-function Table(props: { rows: UsageRow[]; by: UsageBy }) {
+function Table(props: { rows: UsageRow[]; by: UsageBy; price: string | null | undefined }) {
   const corral = useCorral();
   const total = () => sum(props.rows);
   const most = () => Math.max(1, ...props.rows.map((row) => row.tokens_in + row.tokens_out));
+  // Machines without a GPU that counts energy have no such columns.
+  const measured = () => total().energy_joules != null;
+  const priced = () => measured() && props.price != null;
+  const spent = (row: Pick<UsageRow, "energy_joules">) =>
+    money(cost(row.energy_joules, props.price), currency(props.price));
   // The newest day is what is looked for.
   const ordered = () => (props.by === "day" ? [...props.rows].reverse() : props.rows);
   const name = (row: UsageRow) =>
@@ -130,6 +135,16 @@ function Table(props: { rows: UsageRow[]; by: UsageBy }) {
             <th scope="col" class="number">
               Time
             </th>
+            <Show when={measured()}>
+              <th scope="col" class="number">
+                Energy
+              </th>
+            </Show>
+            <Show when={priced()}>
+              <th scope="col" class="number">
+                Cost
+              </th>
+            </Show>
             <th scope="col">
               <span class="unseen">Share</span>
             </th>
@@ -153,6 +168,12 @@ function Table(props: { rows: UsageRow[]; by: UsageBy }) {
                   {tokens(row.tokens_out)}
                 </td>
                 <td class="number">{duration(row.seconds * 1000)}</td>
+                <Show when={measured()}>
+                  <td class="number">{energy(row.energy_joules)}</td>
+                </Show>
+                <Show when={priced()}>
+                  <td class="number">{spent(row)}</td>
+                </Show>
                 <td class="share" aria-hidden="true">
                   <div class="share-bar" style={{ width: `${((row.tokens_in + row.tokens_out) / most()) * 100}%` }} />
                 </td>
@@ -173,6 +194,12 @@ function Table(props: { rows: UsageRow[]; by: UsageBy }) {
             </td>
             <td class="number">{tokens(total().tokens_out)}</td>
             <td class="number">{duration(total().seconds * 1000)}</td>
+            <Show when={measured()}>
+              <td class="number">{energy(total().energy_joules)}</td>
+            </Show>
+            <Show when={priced()}>
+              <td class="number">{spent(total())}</td>
+            </Show>
             <td />
           </tr>
         </tfoot>

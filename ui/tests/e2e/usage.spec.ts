@@ -32,6 +32,6 @@ test("a real request shows by day, model and session, and goes out as CSV", asyn
   ]);
   expect(download.suggestedFilename()).toBe("corral-usage-model-7d.csv");
   const [header, row] = readFileSync(await download.path(), "utf8").split("\r\n");
-  expect(header).toBe("model,requests,tokens_in,tokens_cached,tokens_out,seconds");
-  expect(row).toMatch(/^tiny,1,\d+,\d+,\d+,[\d.]+$/);
+  expect(header).toBe("model,requests,tokens_in,tokens_cached,tokens_out,seconds,energy_joules");
+  expect(row).toMatch(/^tiny,1,\d+,\d+,\d+,[\d.]+,$/);
 });

@@ -2,11 +2,12 @@ import { expect, test } from "vitest";
 import { csv } from "../../src/lib/csv";
 import { changedLines } from "../../src/lib/diff";
 import { asFailure, Failure, refusal } from "../../src/lib/failure";
+import { energy, money } from "../../src/lib/format";
 import { readRoute, takeToken } from "../../src/lib/route";
 import { Series } from "../../src/lib/series";
 import { backoff, eventReader, lineReader, type ServerEvent } from "../../src/lib/streams";
 import { readTerminal, terminalText } from "../../src/lib/terminal";
-import { dayColumns, dayOf, rowName, sum, usageCsv } from "../../src/lib/usage";
+import { cost, currency, dayColumns, dayOf, rowName, sum, usageCsv } from "../../src/lib/usage";
 import { reveal, visible } from "../../src/lib/window";
 import type { UsageRow } from "../../src/types";
 
@@ -143,6 +144,23 @@ test("usage adds up, has names, and goes out as CSV", () => {
   expect(sum(rows)).toMatchObject({ requests: 2, tokens_in: 11, tokens_cached: 4, tokens_out: 6 });
   expect(rows.map((one) => rowName(one, "model"))).toEqual(["a", "without a model"]);
   expect(usageCsv(rows, "session")).toBe(
-    "session,label,requests,tokens_in,tokens_cached,tokens_out,seconds\r\na,,1,10,4,5,0.123\r\n,,1,1,0,1,0.123\r\n",
+    "session,label,requests,tokens_in,tokens_cached,tokens_out,seconds,energy_joules\r\n" +
+      "a,,1,10,4,5,0.123,\r\n,,1,1,0,1,0.123,\r\n",
   );
+});
+
+test("energy adds up where it was measured, and has a cost where its price is known", () => {
+  const rows = [{ ...row("a", 1, 0, 1), energy_joules: 5400 }, row("b", 1, 0, 1)];
+  expect(sum(rows).energy_joules).toBe(5400);
+  expect(sum([row("b", 1, 0, 1)]).energy_joules).toBeUndefined();
+  expect([cost(7.2e6, "0.5 EUR"), currency("0.5  EUR")]).toEqual([1, "EUR"]);
+  expect([cost(7.2e6, null), cost(null, "0.5 EUR"), currency("0.5")]).toEqual([null, null, ""]);
+  expect([5400, 4.2e6, 9, 42, 300, null].map(energy)).toEqual(["1.5 Wh", "1.17 kWh", "9.0 J", "42 J", "300 J", "–"]);
+  expect([money(12.3, "EUR"), money(0.0042, "€"), money(0, ""), money(0.000012, "EUR"), money(null, "EUR")]).toEqual([
+    "12.30 EUR",
+    "0.0042 €",
+    "0.00",
+    "0.000012 EUR",
+    "–",
+  ]);
 });

@@ -21,6 +21,7 @@ fn row(key: &str) -> UsageRow {
         tokens_out: 50,
         tokens_cached: 900,
         seconds: 12.5,
+        energy_joules: None,
     }
 }
 
@@ -113,6 +114,7 @@ fn request(model: Option<&str>, end: RequestEnd, first_token: Option<u64>) -> Re
         duration: Duration::from_secs(3),
         held: Duration::ZERO,
         overhead: Duration::from_micros(40),
+        energy: None,
     }
 }
 

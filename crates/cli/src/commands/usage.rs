@@ -2,6 +2,7 @@
 
 use anstyle::Style;
 use corral_api::dto::UsageList;
+use corral_core::settings::ElectricityPrice;
 use corral_core::usage::UsageRow;
 use corral_daemon::Environment;
 
@@ -20,8 +21,8 @@ pub(crate) fn usage(args: &UsageArgs, env: &Environment, out: &mut Output) -> Ou
     if out.json {
         out.raw(&body)?;
     } else {
-        let UsageList { rows } = client.parse(&body)?;
-        out.text(&render(&rows, args, out.paint))?;
+        let list = client.parse(&body)?;
+        out.text(&render(&list, args, out.paint))?;
     }
     Ok(exit::DONE)
 }
@@ -45,7 +46,8 @@ fn encoded(text: &str) -> String {
     text.bytes().map(encode).collect()
 }
 
-fn render(rows: &[UsageRow], args: &UsageArgs, paint: Paint) -> String {
+fn render(list: &UsageList, args: &UsageArgs, paint: Paint) -> String {
+    let UsageList { rows, electricity_price } = list;
     if rows.is_empty() {
         let since = args.since.as_ref().map_or_else(String::new, |since| format!(" since {since}"));
         return format!(
@@ -70,16 +72,19 @@ fn render(rows: &[UsageRow], args: &UsageArgs, paint: Paint) -> String {
         head("OUT").right(),
         head("TIME").right(),
     ]);
+    let energy =
+        Energies { shown: rows.iter().any(|row| row.energy_joules.is_some()), price: electricity_price.as_ref() };
+    first.extend(energy.heads().map(|text| head(text).right()));
     let mut lines = vec![first];
     lines.extend(rows.iter().map(|row| {
         let key = if row.key.is_empty() { Cell::new(none).style(DIM) } else { Cell::new(&row.key) };
-        line(key, label(row.label.as_deref()), row, Style::new())
+        line(key, label(row.label.as_deref()), row, energy, Style::new())
     }));
-    lines.push(line(Cell::new("total").style(BOLD), label(None), &total(rows), BOLD));
+    lines.push(line(Cell::new("total").style(BOLD), label(None), &total(rows), energy, BOLD));
     table(&lines, paint)
 }
 
-fn line(key: Cell, label: Option<Cell>, row: &UsageRow, style: Style) -> Vec<Cell> {
+fn line(key: Cell, label: Option<Cell>, row: &UsageRow, energy: Energies<'_>, style: Style) -> Vec<Cell> {
     let numbers = [
         text::grouped(row.requests),
         text::grouped(row.tokens_in),
@@ -88,8 +93,31 @@ fn line(key: Cell, label: Option<Cell>, row: &UsageRow, style: Style) -> Vec<Cel
         text::grouped(row.tokens_out),
         text::duration(row.seconds),
     ];
-    let numbers = numbers.into_iter().map(|number| Cell::new(number).right().style(style));
+    let numbers =
+        numbers.into_iter().chain(energy.cells(row.energy_joules)).map(|number| Cell::new(number).right().style(style));
     std::iter::once(key).chain(label).chain(numbers).collect()
+}
+
+/// The columns of energy: shown where some was measured.
+#[derive(Clone, Copy)]
+struct Energies<'a> {
+    shown: bool,
+    price: Option<&'a ElectricityPrice>,
+}
+
+impl Energies<'_> {
+    fn heads(self) -> impl Iterator<Item = &'static str> {
+        self.shown.then_some("ENERGY").into_iter().chain((self.shown && self.price.is_some()).then_some("COST"))
+    }
+
+    fn cells(self, joules: Option<f64>) -> impl Iterator<Item = String> {
+        let energy = self.shown.then(|| joules.map_or_else(String::new, text::energy));
+        let cost = self.price.filter(|_| self.shown).map(|price| {
+            let cost = |joules| text::money(price.of(joules), price.currency());
+            joules.map_or_else(String::new, cost)
+        });
+        energy.into_iter().chain(cost)
+    }
 }
 
 fn total(rows: &[UsageRow]) -> UsageRow {
@@ -102,6 +130,7 @@ fn total(rows: &[UsageRow]) -> UsageRow {
         tokens_out: sum(|row| row.tokens_out),
         tokens_cached: sum(|row| row.tokens_cached),
         seconds: rows.iter().map(|row| row.seconds).sum(),
+        energy_joules: rows.iter().filter_map(|row| row.energy_joules).reduce(|a, b| a + b),
     }
 }
 
@@ -111,7 +140,12 @@ mod tests {
 
     fn row(key: &str, requests: u64, tokens: [u64; 3], seconds: f64) -> UsageRow {
         let [tokens_in, tokens_out, tokens_cached] = tokens;
-        UsageRow { key: key.to_owned(), label: None, requests, tokens_in, tokens_out, tokens_cached, seconds }
+        let key = key.to_owned();
+        UsageRow { key, label: None, requests, tokens_in, tokens_out, tokens_cached, seconds, energy_joules: None }
+    }
+
+    fn list(rows: &[UsageRow]) -> UsageList {
+        UsageList { rows: rows.to_vec(), electricity_price: None }
     }
 
     fn args(by: By, since: Option<&str>) -> UsageArgs {
@@ -132,13 +166,13 @@ mod tests {
             "no model          3           0           0            0      0.0 s\n",
             "total         1,239  12,345,688  11,200,000  90%  98,769  2 h 5 min\n",
         );
-        assert_eq!(render(&rows, &args(By::Model, None), Paint(false)), expected);
+        assert_eq!(render(&list(&rows), &args(By::Model, None), Paint(false)), expected);
     }
 
     #[test]
     fn a_session_is_shown_with_its_label() {
         let mut rows = [row("0-1", 2, [10, 4, 0], 0.25), row("0-2", 1, [1, 1, 0], 1.0), row("", 3, [0, 0, 0], 0.0)];
-        let shown = |rows: &[UsageRow]| render(rows, &args(By::Session, None), Paint(false));
+        let shown = |rows: &[UsageRow]| render(&list(rows), &args(By::Session, None), Paint(false));
         assert!(shown(&rows).starts_with("SESSION     REQUESTS  IN"), "{}", shown(&rows));
         rows[0].label = Some("~/project".to_owned());
         let expected = concat!(
@@ -152,9 +186,27 @@ mod tests {
     }
 
     #[test]
+    fn energy_is_shown_where_it_was_measured_and_its_price_where_that_is_known() {
+        let mut list = list(&[row("a", 2, [10, 4, 0], 1.0), row("b", 1, [1, 1, 0], 1.0)]);
+        list.rows[0].energy_joules = Some(5_400.0);
+        let shown = |list: &UsageList| render(list, &args(By::Model, None), Paint(false));
+        let expected = concat!(
+            "MODEL  REQUESTS  IN  CACHED      OUT   TIME  ENERGY\n",
+            "a             2  10       0  0%    4  1.0 s  1.5 Wh\n",
+            "b             1   1       0  0%    1  1.0 s\n",
+            "total         3  11       0  0%    5  2.0 s  1.5 Wh\n",
+        );
+        assert_eq!(shown(&list), expected);
+        list.electricity_price = "40 EUR".parse().ok();
+        assert!(shown(&list).ends_with("5  2.0 s  1.5 Wh  0.06 EUR\n"), "{}", shown(&list));
+    }
+
+    #[test]
     fn no_usage_says_what_is_counted() {
-        assert!(render(&[], &args(By::Day, None), Paint(false)).starts_with("no requests: those that go through"));
-        assert!(render(&[], &args(By::Day, Some("7d")), Paint(false)).starts_with("no requests since 7d: "));
+        assert!(
+            render(&list(&[]), &args(By::Day, None), Paint(false)).starts_with("no requests: those that go through")
+        );
+        assert!(render(&list(&[]), &args(By::Day, Some("7d")), Paint(false)).starts_with("no requests since 7d: "));
     }
 
     #[test]

@@ -260,6 +260,7 @@ fn usage_is_for_people_and_for_programs() {
         tokens_out: 30,
         tokens_cached: tokens_in / 2,
         seconds: 4.5,
+        energy_joules: None,
     };
     *daemon.usage.rows.lock().unwrap() = vec![row("a", 2_000), row("b", 100)];
     let shown = daemon.run(&["usage", "--by", "session", "--since", "2026-11-01T08:00:00+02:00"]);

@@ -53,6 +53,7 @@ fn record(at: &str, of: Option<&str>, input: u64, cached: u64) -> RequestRecord 
         duration: Duration::ZERO,
         held: Duration::ZERO,
         overhead: Duration::ZERO,
+        energy: None,
     }
 }
 

@@ -9,7 +9,7 @@ use corral_core::launch::Runtime;
 use corral_core::listen::{Handover, handover};
 use corral_core::ports::{Clock, Endpoint, Instance, Ledger, Route, Traffic};
 use corral_core::snapshot::{CatalogView, Phase, Snapshot};
-use corral_core::usage::RequestRecord;
+use corral_core::usage::{RequestRecord, Ticket};
 use corral_core::{ConfigHash, InstanceId, ModelId, Result, Secret};
 use corral_gateway::{Gate, GatewayPorts, serve};
 use corral_testkit::fakes::CountingClock;
@@ -24,13 +24,32 @@ use tokio_util::sync::CancellationToken;
 /// Longer than anything here takes.
 const PATIENCE: Duration = Duration::from_secs(10);
 
-/// Keeps the records.
+/// Keeps the records, and which requests were with the model.
 #[derive(Default)]
-pub(crate) struct Records(pub(crate) Mutex<Vec<RequestRecord>>);
+pub(crate) struct Records(pub(crate) Mutex<Vec<RequestRecord>>, pub(crate) Mutex<Vec<With>>);
+
+/// That a request went to the model, or ended after it did.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum With {
+    Sent(Ticket),
+    Ended(Ticket),
+}
 
 impl Ledger for Records {
     fn record(&self, request: RequestRecord) {
         self.0.lock().expect("not poisoned").push(request);
+    }
+
+    fn sent(&self) -> Option<Ticket> {
+        let mut with = self.1.lock().expect("not poisoned");
+        let ticket = Ticket(with.len() as u64);
+        with.push(With::Sent(ticket));
+        Some(ticket)
+    }
+
+    fn record_sent(&self, ticket: Ticket, request: RequestRecord) {
+        self.1.lock().expect("not poisoned").push(With::Ended(ticket));
+        self.record(request);
     }
 }
 

@@ -11,9 +11,9 @@ mod stalled;
 mod streams;
 
 use corral_core::ports::Traffic;
-use corral_core::usage::{InferenceRoute, RequestEnd, Tokens};
+use corral_core::usage::{InferenceRoute, RequestEnd, Ticket, Tokens};
 
-use self::bed::{Bed, Server};
+use self::bed::{Bed, Server, With};
 
 const ANSWER: &str = r#"{"choices":[],"usage":{"prompt_tokens":7,"completion_tokens":3,"total_tokens":10,"prompt_tokens_details":{"cached_tokens":5}}}"#;
 const ASK: &str = r#"{"model":"a","messages":[{"role":"user","content":"hi"}]}"#;
@@ -71,11 +71,15 @@ async fn a_request_waits_for_the_model_and_then_goes() {
     let mut server = Server::new().await;
     let mut client = bed.post("/v1/chat/completions", ASK).await;
     corral_testkit::eventually(std::time::Duration::from_secs(10), || async { bed.gate.counts() == (0, 1) }).await;
+    let with = || bed.records.1.lock().expect("not poisoned").clone();
+    assert_eq!(with(), [], "it takes no energy while it waits");
     bed.open(&server);
     let mut asked = server.request().await;
+    assert_eq!(with(), [With::Sent(Ticket(0))]);
     asked.answer(ANSWER).await;
     client.until("\"cached_tokens\":5}}}").await;
     let record = bed.records(1).await.remove(0);
+    assert_eq!(with(), [With::Sent(Ticket(0)), With::Ended(Ticket(0))]);
     assert!(record.held > std::time::Duration::ZERO && record.overhead < record.duration, "{record:?}");
 }
 
@@ -104,9 +108,11 @@ async fn a_server_that_dies_before_it_says_anything_is_asked_once_more_and_only_
     let mut client = bed.post("/v1/chat/completions", ASK).await;
     drop(server.request().await);
     drop(server.request().await);
+    let with = || bed.records.1.lock().expect("not poisoned").clone();
     let text = client.until("server_exited").await;
     assert!(text.starts_with("HTTP/1.1 502") && text.to_lowercase().contains("retry-after: "), "{text}");
     assert_eq!(bed.records(1).await[0].end, RequestEnd::Broken);
+    assert_eq!(with(), [With::Sent(Ticket(0)), With::Ended(Ticket(0))], "it is one request all the time");
     assert!(server.is_untouched());
 }
 
@@ -122,6 +128,7 @@ async fn bad_bodies_are_refused_in_the_clients_protocol_and_go_nowhere() {
         assert!(text.starts_with("HTTP/1.1 400") && text.contains(r#"{"type":"error","error":{"#), "{text}");
     }
     assert!(server.is_untouched());
+    assert_eq!(*bed.records.1.lock().expect("not poisoned"), [], "they were never with the model");
 }
 
 #[tokio::test]

@@ -107,5 +107,6 @@ fn request(number: i64, at: i64) -> RequestRecord {
         duration: Duration::from_millis(4_200),
         held: Duration::ZERO,
         overhead: Duration::from_micros(60),
+        energy: None,
     }
 }

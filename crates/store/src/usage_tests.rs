@@ -41,7 +41,7 @@ fn records() -> impl Strategy<Value = Vec<RequestRecord>> {
             duration: Duration::from_micros(micros),
             held: Duration::ZERO,
             overhead: Duration::from_micros(9),
-            energy: (micros % 3 == 0).then(|| Millijoules(micros % 100_000)),
+            energy: (micros % 3 == 0).then_some(Millijoules(micros % 100_000)),
         },
     );
     prop::collection::vec(record, 0..60)

@@ -5,7 +5,7 @@ use std::time::Duration;
 use corral_api::dto::{HistoryList, Requests, Status, UsageList};
 use corral_core::history::PastOperation;
 use corral_core::snapshot::OperationKind;
-use corral_core::usage::{InferenceRoute, RequestEnd, RequestRecord, Tokens, UsageBy, UsageRow};
+use corral_core::usage::{InferenceRoute, Millijoules, RequestEnd, RequestRecord, Tokens, UsageBy, UsageRow};
 use corral_core::{Code, ModelId, OperationId};
 use jiff::{SignedDuration, Timestamp};
 use serde_json::{Value, json};
@@ -114,7 +114,7 @@ fn request(model: Option<&str>, end: RequestEnd, first_token: Option<u64>) -> Re
         duration: Duration::from_secs(3),
         held: Duration::ZERO,
         overhead: Duration::from_micros(40),
-        energy: None,
+        energy: first_token.map(|_| Millijoules(1_250)),
     }
 }
 
@@ -141,6 +141,7 @@ async fn requests_are_counted() {
         r#"corral_gateway_overhead_seconds_bucket{le="0.000005"} 0"#,
         r#"corral_gateway_overhead_seconds_bucket{le="0.00005"} 3"#,
         r#"corral_gateway_overhead_seconds_bucket{le="0.1"} 3"#,
+        r#"corral_energy_joules_total{model="a"} 2.5"#,
         "corral_requests_waiting 3",
         "corral_requests_running 2",
     ] {

@@ -81,6 +81,7 @@ impl EnergyShares {
 mod tests {
     use super::*;
 
+    #[expect(clippy::unnecessary_wraps, reason = "as a counter tells it")]
     fn at(millijoules: u64) -> Option<Millijoules> {
         Some(Millijoules(millijoules))
     }

@@ -17,6 +17,9 @@ cd "$REPO"
 # Everything is built before anything is measured, and corral by itself, as it is installed.
 cargo build --release --locked -p corral-tests --bin bench --bin fixed-answer
 cargo build --release --locked -p corral-cli
+cargo build --release --locked -p corral-tray -p corral-dashboard
 target="$(target_dir)/release"
+# Into the same folder, so that what both are made of is built once.
+CARGO_TARGET_DIR="$(target_dir)" cargo build --release --locked --manifest-path tests/minimal-tray/Cargo.toml
 export CORRAL_TEST_BINARY="$target/corral"
 "$target/bench" "$@"

@@ -20,6 +20,11 @@ c_headers() {
   printf '#include <stdio.h>\n' | cc -E - >/dev/null
 }
 
+# library NAME: the loader finds it.
+library() {
+  [[ "$(ldconfig -p)" == *"$1 "* ]]
+}
+
 ca_bundle() {
   [[ -s /etc/ssl/certs/ca-certificates.crt || -s /etc/pki/tls/certs/ca-bundle.crt || -s /etc/ssl/cert.pem ]]
 }
@@ -141,7 +146,9 @@ for set in "${@:-build}"; do
         need iptables have iptables
       fi
       ;;
-    bench) # what Corral is compared with: nginx, LiteLLM in Python's own kind of folder, and sandbox-runtime in npm's
+    bench) # what Corral is compared with: nginx, LiteLLM in Python's own kind of folder, sandbox-runtime in npm's, and
+      # what Tauri's own tray loads
+      need libayatana-appindicator3-1 library libayatana-appindicator3.so.1
       need npm have npm
       need ripgrep have rg
       need socat have socat

@@ -48,6 +48,11 @@ pub fn corral(home: &SandboxHome, args: &[&str]) -> Command {
     dressed(Command::new(corral_binary()), home, args)
 }
 
+/// One of Corral's programs in a home, with a clean environment.
+pub fn of(home: &SandboxHome, program: &str, args: &[&str]) -> Command {
+    dressed(Command::new(corral_binary().with_file_name(program)), home, args)
+}
+
 fn dressed(mut command: Command, home: &SandboxHome, args: &[&str]) -> Command {
     command.args(args).env_clear().env("CORRAL_HOME", home.path()).env("RUST_BACKTRACE", "1");
     command.env("HOME", crate::parts::home()).current_dir("/").stdin(Stdio::null());
@@ -165,7 +170,7 @@ impl Daemon {
     pub fn of(&self, program: &str, args: &[&str]) -> Command {
         let mut command = match &self.user {
             Some(user) => dressed(user.command(program), &self.home, args),
-            None => dressed(Command::new(corral_binary().with_file_name(program)), &self.home, args),
+            None => of(&self.home, program, args),
         };
         command.envs(self.env.iter().cloned());
         command

@@ -13,6 +13,7 @@ pub mod docker;
 pub mod editor;
 pub mod engine;
 pub mod gateway;
+pub mod gpu_readings;
 pub mod http;
 pub mod inference;
 pub mod jail;

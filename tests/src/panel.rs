@@ -12,6 +12,7 @@ use std::collections::HashMap;
 use std::io::{BufRead, BufReader};
 use std::process::{Child, Command, Stdio};
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Instant;
 
 use zbus::blocking::{Connection, Proxy, connection};
 use zbus::names::UniqueName;
@@ -57,7 +58,7 @@ impl Drop for Bus {
 
 #[derive(Debug, Default)]
 struct Seen {
-    items: Vec<String>,
+    items: Vec<(String, Instant)>,
     notifications: Vec<Shown>,
 }
 
@@ -83,14 +84,15 @@ impl Watcher {
     fn register_status_notifier_item(&self, service: &str, #[zbus(header)] header: zbus::message::Header<'_>) {
         let sender = header.sender().map(UniqueName::to_string).unwrap_or_default();
         let name = if service.starts_with('/') { sender } else { service.to_owned() };
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).items.push(name);
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).items.push((name, Instant::now()));
     }
 
     fn register_status_notifier_host(&self, _service: &str) {}
 
     #[zbus(property)]
     fn registered_status_notifier_items(&self) -> Vec<String> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).items.clone()
+        let seen = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        seen.items.iter().map(|(name, _)| name.clone()).collect()
     }
 
     #[zbus(property)]
@@ -179,7 +181,8 @@ impl Panel {
     #[track_caller]
     pub fn item(&self) -> Item {
         let service = until(PATIENCE, "an icon registers", || {
-            self.seen.lock().unwrap_or_else(PoisonError::into_inner).items.last().cloned()
+            let seen = self.seen.lock().unwrap_or_else(PoisonError::into_inner);
+            seen.items.last().map(|(name, _)| name.clone())
         });
         Item { connection: self.connection.clone(), service }
     }
@@ -187,6 +190,14 @@ impl Panel {
     /// The icons that have registered.
     pub fn items(&self) -> usize {
         self.seen.lock().unwrap_or_else(PoisonError::into_inner).items.len()
+    }
+
+    /// Waits for the icon after the first `count`, and says when it came.
+    #[track_caller]
+    pub fn registered(&self, count: usize) -> Instant {
+        until(PATIENCE, "an icon registers", || {
+            self.seen.lock().unwrap_or_else(PoisonError::into_inner).items.get(count).map(|(_, when)| *when)
+        })
     }
 
     /// All notifications so far.

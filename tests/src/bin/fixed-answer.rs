@@ -1,13 +1,15 @@
-//! `fixed-answer [--host HOST] [--port PORT] [--alias MODEL] [--tokens-per-second N]`: stands in for `llama-server`
-//! where the cost of what is in front of it is measured. There is no model behind it. It takes `llama-server`'s command
+//! `fixed-answer [--host HOST] [--port PORT] [--alias MODEL] [--tokens-per-second N] [--lines-per-second N]`: stands in
+//! for `llama-server` where the cost of what is in front of it is measured. There is no model behind it. It takes `llama-server`'s command
 //! line, of which it ignores the rest, needs no key, and gives the same answer to everything, in the form of
-//! `llama-server` 0.7: at once, or as a stream of `max_tokens` tokens with `N` (100) of them in each second.
+//! `llama-server` 0.7: at once, or as a stream of `max_tokens` tokens with `N` (100) of them in each second. It logs
+//! nothing but what it is, or so many lines in each second.
 
 #![allow(clippy::print_stderr, reason = "it says what it is, where Corral keeps the log")]
 
 use std::cell::RefCell;
 use std::collections::HashMap;
-use std::io::{Error, Result};
+use std::fmt::Write as _;
+use std::io::{Error, Result, Write as _};
 use std::process::ExitCode;
 use std::rc::Rc;
 use std::time::Duration;
@@ -20,6 +22,9 @@ use tokio::time::Instant;
 
 /// Tokens of every prompt, of which so many came out of the cache.
 const PROMPT: (u64, u64) = (22, 21);
+
+/// How often it logs.
+const TALK: Duration = Duration::from_millis(10);
 
 /// Tokens of an answer to a request that does not say how many.
 const USUAL: u64 = 16;
@@ -42,12 +47,14 @@ struct Options {
     model: String,
     /// From one token to the next.
     pace: Duration,
+    /// Lines of log in each second.
+    lines: u32,
 }
 
 impl Options {
     fn of(mut args: impl Iterator<Item = String>) -> Result<Self> {
         let (host, model) = ("127.0.0.1".to_owned(), "fixed".to_owned());
-        let mut options = Self { host, port: 8080, model, pace: Duration::from_millis(10) };
+        let mut options = Self { host, port: 8080, model, pace: Duration::from_millis(10), lines: 0 };
         while let Some(arg) = args.next() {
             let mut value = || args.next().ok_or_else(|| Error::other(format!("{arg} has no value")));
             match arg.as_str() {
@@ -59,6 +66,7 @@ impl Options {
                     let pace = Duration::from_secs(1).checked_div(rate);
                     options.pace = pace.ok_or_else(|| Error::other("0 tokens in a second never end"))?;
                 }
+                "--lines-per-second" => options.lines = value()?.parse().map_err(Error::other)?,
                 _ => {}
             }
         }
@@ -72,11 +80,40 @@ async fn serve(options: &Options) -> Result<()> {
     eprintln!("fixed-answer: stands in for llama-server on {address}: no model, the same answer to everything");
     let server = Server { pace: options.pace, model: options.model.clone(), written: RefCell::default() };
     let server = Rc::new(server);
-    each_connection(listener, |socket| {
+    let answering = each_connection(listener, |socket| {
         let server = server.clone();
         async move { server.answer(socket).await }
-    })
-    .await
+    });
+    tokio::try_join!(answering, talk(options.lines)).map(|_| ())
+}
+
+/// Logs so many lines in each second, in the form and of the length of `llama-server`'s, some at a time.
+async fn talk(lines: u32) -> Result<()> {
+    if lines == 0 {
+        return Ok(());
+    }
+    let mut due = tokio::time::interval(TALK);
+    let begun = Instant::now();
+    let mut said = 0;
+    loop {
+        due.tick().await;
+        let until = begun.elapsed().as_millis() * u128::from(lines) / 1000;
+        let mut text = String::new();
+        for number in said..until {
+            let (seconds, level) = (begun.elapsed(), if number % 50 == 0 { 'W' } else { 'I' });
+            let (minutes, seconds, part) = (seconds.as_secs() / 60, seconds.as_secs() % 60, seconds.subsec_micros());
+            let (task, tokens) = (number / 16, number % 16 * 512);
+            let _ = writeln!(
+                text,
+                "{minutes}.{seconds:02}.{:03}.{:03} {level} slot update_slots: id  0 | task {task} | prompt processing \
+                 progress, n_tokens = {tokens}, batch.n_tokens = 512, progress = 0.{number:06}",
+                part / 1000,
+                part % 1000,
+            );
+        }
+        said = until;
+        std::io::stderr().lock().write_all(text.as_bytes())?;
+    }
 }
 
 /// What every connection needs.

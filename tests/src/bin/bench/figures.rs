@@ -1,8 +1,11 @@
 //! Figures, their noise, and the bounds that they keep or miss.
 
+use std::collections::BTreeMap;
 use std::fmt;
 use std::fs;
 use std::time::Duration;
+
+use corral_tests::process::family;
 
 /// What must hold, and what of it did not.
 #[derive(Default)]
@@ -44,6 +47,11 @@ impl Bounds {
 pub(crate) struct Series(Vec<f64>);
 
 impl Series {
+    /// Of these.
+    pub(crate) fn of(figures: &[f64]) -> Self {
+        Self(figures.to_vec())
+    }
+
     /// Adds a figure.
     pub(crate) fn push(&mut self, figure: f64) {
         self.0.push(figure);
@@ -68,6 +76,11 @@ impl Series {
     pub(crate) fn median(&self) -> f64 {
         self.quartile(2)
     }
+
+    /// The largest.
+    pub(crate) fn worst(&self) -> f64 {
+        self.0.iter().copied().fold(f64::NEG_INFINITY, f64::max)
+    }
 }
 
 impl fmt::Display for Series {
@@ -82,6 +95,41 @@ pub(crate) fn resident(pid: u32) -> f64 {
     let status = fs::read_to_string(format!("/proc/{pid}/status")).expect("the process runs");
     let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).expect("the line is there");
     line.trim().trim_end_matches(" kB").parse::<f64>().expect("a number") / 1024.0
+}
+
+/// Memory of a process and all that it has started in MB, what is shared with others in equal parts.
+pub(crate) fn proportional(pid: u32) -> f64 {
+    family(pid).into_iter().map(proportional_alone).sum()
+}
+
+/// The same of the process alone; 0 where it has ended.
+pub(crate) fn proportional_alone(pid: u32) -> f64 {
+    let rollup = fs::read_to_string(format!("/proc/{pid}/smaps_rollup")).unwrap_or_default();
+    let line = rollup.lines().find_map(|line| line.strip_prefix("Pss:")).unwrap_or_default();
+    line.trim().trim_end_matches(" kB").parse::<f64>().unwrap_or_default() / 1024.0
+}
+
+/// What each thread of a process, and of all that it has started, has had of a core so far.
+pub(crate) type OnCore = BTreeMap<(u32, std::ffi::OsString), Duration>;
+
+/// That of now.
+pub(crate) fn on_core(pid: u32) -> OnCore {
+    let mut all = OnCore::new();
+    for pid in family(pid) {
+        for task in fs::read_dir(format!("/proc/{pid}/task")).into_iter().flatten().flatten() {
+            let told = fs::read_to_string(task.path().join("schedstat")).unwrap_or_default();
+            let nanoseconds = told.split_whitespace().next().and_then(|first| first.parse().ok());
+            all.insert((pid, task.file_name()), Duration::from_nanos(nanoseconds.unwrap_or_default()));
+        }
+    }
+    all
+}
+
+/// What they have had since, in percent of one core. A thread that has ended since is not counted.
+pub(crate) fn percent_since(before: &OnCore, pid: u32, window: Duration) -> f64 {
+    let since = |(thread, now): (_, Duration)| now.saturating_sub(before.get(&thread).copied().unwrap_or_default());
+    let had: Duration = on_core(pid).into_iter().map(since).sum();
+    had.as_secs_f64() / window.as_secs_f64() * 1e2
 }
 
 #[cfg(test)]
@@ -100,7 +148,7 @@ mod tests {
 
     #[test]
     fn quartiles_fall_between_figures() {
-        let shown = |list: &[f64]| Series(list.to_vec()).to_string();
+        let shown = |list: &[f64]| Series::of(list).to_string();
         assert_eq!(shown(&[40.0, 10.0, 30.0, 20.0, 50.0]).trim_end(), "    30 (20-40)");
         assert_eq!(shown(&[10.0, 30.0]).trim_end(), "    20 (15-25)");
         assert_eq!(shown(&[7.0]).trim_end(), "     7 (7-7)");

@@ -17,7 +17,7 @@ const GROWTH_BOUND: (f64, f64) = (0.05, 1.0);
 /// Connections that wait, and what they may take in MB.
 const IDLE: (usize, f64) = (1000, 20.0);
 
-pub(crate) fn costs(_: usize, bounds: &mut Bounds) {
+pub(crate) fn costs(bounds: &mut Bounds) {
     let corral = Corral::start();
     let Some(gateway) = corral.gateway else {
         return bounds.miss("corral serve has no inference gateway whose memory could be measured");

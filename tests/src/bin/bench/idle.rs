@@ -17,7 +17,7 @@ const MEMORY_BOUND: f64 = 25.0;
 const WAKE_UP_BOUND: f64 = 1.0;
 
 /// What `corral serve` takes while a model is loaded and nobody asks for anything.
-pub(crate) fn costs(_: usize, bounds: &mut Bounds) {
+pub(crate) fn costs(bounds: &mut Bounds) {
     let daemon = Daemon::start(Models::docker().tiny(&["tiny-a", "tiny-b"]).home());
     daemon.api().switched("tiny-a");
     daemon.api().switched("tiny-b");

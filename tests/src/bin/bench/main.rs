@@ -1,11 +1,13 @@
 //! `make bench`: what Corral costs, against what a user would have instead, measured in one run. Ends with 1 where a
 //! bound is missed, and names each.
 //!
-//!     bench [--pairs N] [--only SECTION]
+//!     bench [--pairs N] [--minutes N] [--only SECTION]
 
 #![allow(clippy::print_stdout, clippy::print_stderr, reason = "the figures are this program's output")]
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "a benchmark that cannot measure panics")]
 
+mod dashboard;
+mod endurance;
 mod figures;
 mod gateway;
 mod gateway_memory;
@@ -15,23 +17,36 @@ mod jail;
 mod ledger;
 mod list;
 mod switch;
+mod tray;
 
 use std::process::ExitCode;
 
 use figures::Bounds;
 
-/// Measures something so many times, prints it, and notes which bounds are missed.
-type Section = fn(usize, &mut Bounds);
+/// How much is measured.
+#[derive(Debug, Clone, Copy)]
+struct Extent {
+    /// How often each of two things that are compared.
+    pairs: usize,
+    /// How long what is to stay as it is.
+    minutes: u32,
+}
+
+/// Measures something, prints it, and notes which bounds are missed.
+type Section = fn(Extent, &mut Bounds);
 
 /// Everything that is measured, in this order. What is new gets a module beside these and a line here.
-const SECTIONS: [(&str, Section); 7] = [
-    ("switch", switch::costs),
-    ("idle", idle::costs),
-    ("list", list::costs),
-    ("ledger", ledger::costs),
-    ("gateway", gateway::costs),
-    ("gateway-memory", gateway_memory::costs),
-    ("jail", jail::costs),
+const SECTIONS: [(&str, Section); 10] = [
+    ("switch", |extent, bounds| switch::costs(extent.pairs, bounds)),
+    ("idle", |_, bounds| idle::costs(bounds)),
+    ("list", |extent, bounds| list::costs(extent.pairs, bounds)),
+    ("ledger", |extent, bounds| ledger::costs(extent.pairs, bounds)),
+    ("gateway", |extent, bounds| gateway::costs(extent.pairs, bounds)),
+    ("gateway-memory", |_, bounds| gateway_memory::costs(bounds)),
+    ("jail", |extent, bounds| jail::costs(extent.pairs, bounds)),
+    ("tray", |extent, bounds| tray::costs(extent.pairs, bounds)),
+    ("dashboard", |_, bounds| dashboard::costs(bounds)),
+    ("endurance", |extent, bounds| endurance::costs(extent.minutes, bounds)),
 ];
 
 fn main() -> ExitCode {
@@ -40,17 +55,17 @@ fn main() -> ExitCode {
         println!("{told}");
         return ExitCode::SUCCESS;
     }
-    let (pairs, sections) = match arguments(std::env::args().skip(1)) {
+    let (extent, sections) = match arguments(std::env::args().skip(1)) {
         Ok(understood) => understood,
         Err(wrong) => {
             let names = SECTIONS.map(|(name, _)| name).join("|");
-            eprintln!("{wrong}\nusage: bench [--pairs N] [--only {names}]");
+            eprintln!("{wrong}\nusage: bench [--pairs N] [--minutes N] [--only {names}]");
             return ExitCode::from(2);
         }
     };
     let mut bounds = Bounds::default();
     for section in sections {
-        section(pairs, &mut bounds);
+        section(extent, &mut bounds);
     }
     if bounds.missed.is_empty() {
         println!("\nall bounds are kept");
@@ -63,15 +78,19 @@ fn main() -> ExitCode {
     ExitCode::FAILURE
 }
 
-/// How often each thing is measured, and what.
-fn arguments(mut given: impl Iterator<Item = String>) -> Result<(usize, Vec<Section>), String> {
-    let (mut pairs, mut only) = (20, Vec::new());
+/// How much is measured, and what.
+fn arguments(mut given: impl Iterator<Item = String>) -> Result<(Extent, Vec<Section>), String> {
+    let (mut extent, mut only) = (Extent { pairs: 20, minutes: 10 }, Vec::new());
     while let Some(argument) = given.next() {
         let value = given.next().ok_or_else(|| format!("'{argument}' is not understood, or lacks its value"))?;
         match argument.as_str() {
             "--pairs" => match value.parse() {
                 Ok(0) | Err(_) => return Err(format!("'{value}' is no number of pairs")),
-                Ok(number) => pairs = number,
+                Ok(number) => extent.pairs = number,
+            },
+            "--minutes" => match value.parse() {
+                Ok(0) | Err(_) => return Err(format!("'{value}' is no number of minutes")),
+                Ok(number) => extent.minutes = number,
             },
             "--only" => match SECTIONS.into_iter().find(|(name, _)| *name == value) {
                 Some((_, section)) => only.push(section),
@@ -80,5 +99,5 @@ fn arguments(mut given: impl Iterator<Item = String>) -> Result<(usize, Vec<Sect
             _ => return Err(format!("'{argument}' is not understood")),
         }
     }
-    Ok((pairs, if only.is_empty() { SECTIONS.map(|(_, section)| section).to_vec() } else { only }))
+    Ok((extent, if only.is_empty() { SECTIONS.map(|(_, section)| section).to_vec() } else { only }))
 }

@@ -104,12 +104,18 @@ impl Place {
 
     /// None where somebody else has it.
     fn lock(&self, name: &Name) -> Result<Option<File>> {
+        self.lock_after(name, || {})
+    }
+
+    /// The same, with something that happens each time between opening the file and locking it.
+    fn lock_after(&self, name: &Name, mut meanwhile: impl FnMut()) -> Result<Option<File>> {
         let path = self.file(name, "lock");
         let failed =
             |error: io::Error| Error::new(Code::Io, format!("{} cannot be locked", path.display())).because(error);
         loop {
             let mut options = OpenOptions::new();
             let file = options.create(true).truncate(false).write(true).mode(0o600).open(&path).map_err(failed)?;
+            meanwhile();
             match flock(&file, FlockOperation::NonBlockingLockExclusive) {
                 Ok(()) => {}
                 Err(rustix::io::Errno::WOULDBLOCK) => return Ok(None),
@@ -217,6 +223,30 @@ mod tests {
         };
         std::thread::scope(|scope| (0..4).for_each(|_| drop(scope.spawn(one))));
         assert_eq!(files(folder.path()), [""; 0]);
+    }
+
+    #[test]
+    fn a_lock_whose_file_was_removed_before_it_was_taken_is_none() {
+        let folder = tempfile::tempdir().unwrap();
+        let (place, name) = (Place::open(folder.path()).unwrap(), Name::new("a").unwrap());
+        // Who had it lets go just after this one opens the file, and nobody else comes: the next try gets it.
+        let (mut before, mut opened) = (place.lock(&name).unwrap(), 0);
+        let lock = place.lock_after(&name, || {
+            opened += 1;
+            before.take().into_iter().for_each(|lock| place.unlock(&name, lock));
+        });
+        let lock = lock.unwrap().unwrap();
+        assert_eq!((opened, lock.metadata().unwrap().nlink()), (2, 1), "it is a lock on the file that is there");
+        assert!(place.lock(&name).unwrap().is_none(), "somebody has it");
+        // Who had it lets go, and another takes it at once: that one has it alone.
+        let (mut before, mut after) = (Some(lock), None);
+        let lock = place.lock_after(&name, || {
+            if let Some(lock) = before.take() {
+                place.unlock(&name, lock);
+                after = place.lock(&name).unwrap();
+            }
+        });
+        assert!(lock.unwrap().is_none() && after.is_some(), "two have it");
     }
 
     #[test]

@@ -8,6 +8,7 @@ srt=0.0.83
 
 packages=()
 hops=no
+browser=no
 
 # need PACKAGE COMMAND...: PACKAGE, unless COMMAND works.
 need() {
@@ -132,7 +133,6 @@ for set in "${@:-build}"; do
       # The tray and its window.
       need dbus-daemon have dbus-daemon
       need webkit2gtk-driver have WebKitWebDriver
-      need chromium have chromium
       need python3 have python3
       need systemd test -x /lib/systemd/systemd
       need npm have npm
@@ -140,6 +140,7 @@ for set in "${@:-build}"; do
       need lintian have lintian
       need desktop-file-utils have desktop-file-validate
       need appstream have appstreamcli
+      browser=yes
       if ! docker_engine >/dev/null; then # another engine's packages would clash with these
         need docker.io have dockerd
         need docker.io have docker
@@ -171,6 +172,9 @@ if ((${#packages[@]})); then
   if [[ " ${packages[*]} " == *" docker.io "* ]] && ! have docker; then
     apt_install docker-cli
   fi
+fi
+if [[ "$browser" == yes ]]; then
+  "$SCRIPTS/chromium.sh" >/dev/null
 fi
 if [[ "$hops" == yes ]]; then
   nginx_there

@@ -14,5 +14,6 @@ testbed_up() {
   export CORRAL_TEST_LLAMA_SERVER="$CORRAL_CACHE/llama-server"
   "$SCRIPTS/llama-binary.sh" "$CORRAL_TEST_LLAMA_SERVER"
   CORRAL_TEST_CLAUDE="$("$SCRIPTS/claude-code.sh")"
-  export CORRAL_TEST_CLAUDE
+  CORRAL_TEST_CHROMIUM="$("$SCRIPTS/chromium.sh")"
+  export CORRAL_TEST_CLAUDE CORRAL_TEST_CHROMIUM
 }

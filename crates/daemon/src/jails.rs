@@ -13,17 +13,29 @@
 //!  "listeners": ["gateway", "management"]}
 //! ```
 //!
-//! `label`, `workspace` and `model` may be missing, and so may `listeners`, which then are these two. The token is that of a session attached,
-//! or one that this daemon has never seen: then the session is attached with it, so that a jail outlives a restart of
-//! the daemon. The answer is one line, `{"ok": true, "session": "ID"}` or `{"error": {"code", "message", "hint"}}`;
+//! `label`, `workspace` and `model` may be missing, and so may `listeners`, which then are these two. The token is that of
+//! a session attached, or one that this daemon has never seen: then the session is attached with it, so that a jail
+//! outlives a restart of the daemon. The answer is one line, `{"ok": true, "session": "ID"}` or `{"error": {"code", "message", "hint"}}`;
 //! after an error the connection ends.
 //!
 //! Otherwise the listeners are served, and the session is attached, until the launcher closes the connection, as it
 //! also does by being killed. Where a person ends the session, the daemon says `{"end": true}` on one more line and
 //! closes it: the launcher then ends what runs in the jail. Where the daemon closes it without a word, it has ended; the
 //! launcher may then hand the same listeners to the next one.
+//!
+//! When a jail has ended with files that would have run later outside, its launcher says so by a line of its own on a
+//! connection of its own, with or without a session, and closes it. There is no answer; people are told by a notice.
+//!
+//! ```json
+//! {"ended": {"claude": true, "label": "claude in project", "workspace": "/home/u/project", "moved": 3, "renamed": 0,
+//!  "left": 0, "folder": "/home/u/.local/state/corral/quarantine/…"}}
+//! ```
+//!
+//! The two sides may be of different versions, as after an update. What one does not know in a line it passes over. Where
+//! that would be wrong, the line says `"protocol": 2`, and so on: who speaks an earlier one refuses it, and says why.
 
 mod client;
+mod ended;
 mod receive;
 mod serve;
 #[cfg(test)]
@@ -37,13 +49,28 @@ use rustix::fs::{Mode, OFlags};
 use serde::{Deserialize, Serialize};
 
 pub use self::client::{Handed, Listeners, Over, hand_over};
+pub use self::ended::Ended;
 pub(crate) use self::serve::{Jails, JailsPorts};
 #[cfg(doc)]
 use crate::paths::Paths;
 
+/// What is spoken here. It is raised where passing over what is new would be wrong; a line without it speaks the first.
+const PROTOCOL: u32 = 1;
+
+/// What each line of a launcher says of itself, whatever else it says.
+#[derive(Deserialize)]
+struct Line {
+    #[serde(default = "first")]
+    protocol: u32,
+    ended: Option<Ended>,
+}
+
+fn first() -> u32 {
+    1
+}
+
 /// The launcher's line. It is not printed: it holds a token.
 #[derive(Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
 struct Hello {
     token: String,
     #[serde(default, skip_serializing_if = "Option::is_none")]

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use corral_core::settings::Notifications;
 use corral_core::snapshot::{Notice, NoticeLevel, Phase, Snapshot};
 use corral_core::tray::{Tray, TrayEvent, TrayModel, TrayView, tray};
-use corral_core::{Error, ModelId};
+use corral_core::{Code, Error, ModelId};
 
 use crate::request::Page;
 
@@ -93,6 +93,8 @@ pub(crate) struct Toast {
     pub(crate) level: NoticeLevel,
     /// Whether it has a button that shows the log.
     pub(crate) logs: bool,
+    /// Whether it stays where another one comes: it is about files, and nothing that happens later makes it old.
+    pub(crate) stays: bool,
 }
 
 /// What the tray knows.
@@ -199,7 +201,10 @@ impl App {
             let hint = notice.error.as_ref().and_then(|error| error.hint.clone());
             let (summary, rest) = split(&notice.message);
             let body = rest.into_iter().chain(hint).collect::<Vec<_>>().join("\n");
-            Effect::Tell(Toast { summary, body, level: notice.level, logs: notice.level == NoticeLevel::Error })
+            // A workspace that is not safe has nothing to do with the server's log.
+            let stays = notice.error.as_ref().is_some_and(|error| error.code == Code::WorkspaceInvalid);
+            let logs = notice.level == NoticeLevel::Error && !stays;
+            Effect::Tell(Toast { summary, body, level: notice.level, logs, stays })
         })
     }
 
@@ -232,6 +237,7 @@ impl App {
                 body: NO_PANEL.to_owned(),
                 level: NoticeLevel::Info,
                 logs: false,
+                stays: false,
             }),
             Effect::NoPanel(format!("This desktop shows no tray icons. {NO_PANEL}")),
             Effect::Open(Page::Models),
@@ -250,7 +256,7 @@ fn split(message: &str) -> (String, Option<String>) {
 fn failed(error: &Error) -> Toast {
     let (summary, rest) = split(&error.to_string());
     let body = rest.into_iter().chain(error.body().hint).collect::<Vec<_>>().join("\n");
-    Toast { summary, body, level: NoticeLevel::Error, logs: false }
+    Toast { summary, body, level: NoticeLevel::Error, logs: false, stays: false }
 }
 
 #[cfg(test)]

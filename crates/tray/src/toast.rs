@@ -1,4 +1,4 @@
-//! Notifications of the desktop: each replaces the one before.
+//! Notifications of the desktop: each replaces the one before, unless that is to stay.
 
 use std::time::Duration;
 
@@ -39,7 +39,7 @@ pub(crate) async fn show(mut toasts: UnboundedReceiver<Toast>, happened: Unbound
                 continue;
             }
         };
-        last = Some(handle.id());
+        last = (!toast.stays).then(|| handle.id());
         if let Some(listening) = listening.take() {
             listening.abort();
         }

@@ -141,7 +141,8 @@ export function Toasts() {
           {(toast) => {
             const [held, setHeld] = createSignal(false);
             let timer: ReturnType<typeof setTimeout> | undefined;
-            const stays = toast.level === "error";
+            // What a session has left in quarantine does not become old, either.
+            const stays = toast.level === "error" || toast.error?.code === "workspace_invalid";
             createEffect(
               on(held, (isHeld) => {
                 clearTimeout(timer);

@@ -186,6 +186,17 @@ ${tables.join("\n")}`;
     await answer.arrayBuffer();
   }
 
+  /** Runs a shell's script in a jail, in a folder of its own. */
+  jail(script: string): void {
+    const folder = mkdtempSync(join(tmpdir(), "corral-ui-jail-"));
+    try {
+      const jail = ["jail", "--network", "none", "--workspace", folder, "--", "sh", "-c", script];
+      execFileSync(binary(), jail, { env: this.environment(), stdio: "pipe" });
+    } finally {
+      rmSync(folder, { recursive: true, force: true });
+    }
+  }
+
   async load(model: string): Promise<void> {
     await this.api("POST", "/switch", { model, wait: true });
   }

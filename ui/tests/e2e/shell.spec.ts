@@ -93,3 +93,20 @@ test("the daemon ends and comes back", async ({ page, open, corral }) => {
   await expect(page.locator(".state-box")).toContainText("Stopped");
   await expect(banner).toBeHidden();
 });
+
+test("what a session has left in quarantine is said, and stays until it is dismissed", async ({
+  page,
+  open,
+  corral,
+}) => {
+  await page.clock.install();
+  await open();
+  corral.jail("echo run-me >.envrc");
+  const toast = page.locator(".toast", { hasText: "ended with files in quarantine" });
+  await expect(toast).toContainText("1 file was moved out of");
+  await expect(toast).toContainText("look at each before you bring it back");
+  await page.clock.fastForward(60_000);
+  await expect(toast).toBeVisible();
+  await toast.getByRole("button", { name: "Dismiss" }).click();
+  await expect(toast).toBeHidden();
+});

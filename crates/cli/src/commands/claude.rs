@@ -92,6 +92,7 @@ fn open(args: ClaudeArgs, env: &Environment, out: &mut Output) -> Outcome {
     let model = ready(&client, args.model)?;
     let context = context(&client)?;
     plan.model.clone_from(&model);
+    plan.claude = true;
     let model = model.unwrap_or_else(|| LOADED.to_owned());
     preflight::check(&program, Some(context))?.iter().for_each(|text| remark(text));
     let token = new_token()?;

@@ -46,7 +46,8 @@ impl Link {
                         let what = if waits {
                             "no Corral daemon runs: requests wait for one".to_owned()
                         } else {
-                            error.to_string()
+                            let hint = error.body().hint.map_or_else(String::new, |hint| format!("; {hint}"));
+                            format!("{error}{hint}")
                         };
                         remark(&format!("127.0.0.1:8080 and :8081 do not answer in the jail: {what}"));
                     }

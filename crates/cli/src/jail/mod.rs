@@ -14,8 +14,9 @@ use std::path::{Path, PathBuf};
 
 use corral_core::session::About;
 use corral_core::{Code, Error, Result, Secret};
+use corral_daemon::jails::Ended;
 use corral_daemon::{Environment, Paths};
-use corral_sandbox::audit::{Finding, Outcome, Record, Report, Snapshot};
+use corral_sandbox::audit::{Outcome, Record, Report, Snapshot};
 use corral_sandbox::memory::{MemoryBound, Unbounded, buses, gib};
 use corral_sandbox::protected::{Pin, Protected, Protection};
 use corral_sandbox::protocol::{Ending, ResourceLimits};
@@ -50,6 +51,8 @@ pub(crate) struct Plan {
     left: Vec<(Mark, Record)>,
     /// The model that what runs in it asks for, where that was named.
     pub(crate) model: Option<String>,
+    /// Claude Code is what runs in it.
+    pub(crate) claude: bool,
 }
 
 impl Plan {
@@ -63,7 +66,8 @@ impl Plan {
         policy.memory = MemoryBound::of_this_machine(buses(variable(env), geteuid().is_root()));
         let network = options.network;
         let left = Mark::left(&paths.jail_marks, &workspace);
-        Ok(Self { paths, workspace, network, bwrap, programs, protection, policy, ide: None, left, model: None })
+        let (ide, model, claude) = (None, None, false);
+        Ok(Self { paths, workspace, network, bwrap, programs, protection, policy, ide, left, model, claude })
     }
 
     /// Shows a file or folder of the host's at a place inside, for reading.
@@ -146,7 +150,8 @@ impl Plan {
 
     /// Builds the jail; in the list of sessions it has this label. What comes after its end is not done by itself.
     pub(crate) fn build(self, label: String, token: &Secret) -> Result<(Jail, Aftermath)> {
-        let Self { paths, workspace, network, bwrap, programs, protection, mut policy, ide, left, model } = self;
+        let Self { paths, workspace, network, bwrap, programs, protection, mut policy, ide, left, model, claude } =
+            self;
         let Protection { pins, protected, sockets, git_dir, snapshot, .. } = protection;
         if let Some(outside) = git_dir {
             policy = policy.with(outside.folder, &outside.path, Access::Writable);
@@ -180,34 +185,53 @@ impl Plan {
         // It was asked for last, and the daemon has no use for it.
         let listener = ide.is_some().then(|| jail.listeners.pop()).flatten();
         let ide = ide.zip(listener).map(|(ide, listener)| ide.open(listener)).transpose()?;
-        let about = About { label: Some(label), workspace: Some(shown(workspace.path())), model };
+        let ended =
+            Ended { claude, label: Some(label.clone()), workspace: shown(workspace.path()), ..Ended::default() };
+        let about = About { label: Some(label), workspace: Some(ended.workspace.clone()), model };
         let link =
             (network == Network::Local).then(|| Link::new(&paths, token, about, std::mem::take(&mut jail.listeners)));
-        Ok((jail, Aftermath { workspace, snapshot, mark, quarantine: paths.quarantine, link, _ide: ide }))
+        Ok((jail, Aftermath { paths, workspace, snapshot, mark, ended, link, _ide: ide }))
     }
 }
 
 /// What is kept of a jail for its end, and its way to the daemon.
 pub(crate) struct Aftermath {
+    paths: Paths,
     workspace: Workspace,
     snapshot: Snapshot,
     mark: Mark,
-    quarantine: PathBuf,
+    /// What the daemon is told of the jail's end.
+    ended: Ended,
     link: Option<Link>,
     _ide: Option<Opened>,
 }
 
 impl Aftermath {
-    /// Looks at what was left in the workspace. The jail has ended.
+    /// Looks at what was left in the workspace, and tells the daemon where that is worth a word. The jail has ended.
     pub(crate) fn look(self) -> Result<Report> {
-        let Self { workspace, snapshot, mark, quarantine, link, _ide: ide } = self;
+        let Self { paths, workspace, snapshot, mark, ended, link, _ide: ide } = self;
         if link.as_ref().is_some_and(Link::was_ended) {
             remark("this session was ended from the dashboard, or by `DELETE /sessions`");
         }
         drop((link, ide));
-        let report = snapshot.audit(&workspace, &quarantine, Timestamp::now())?;
+        let report = snapshot.audit(&workspace, &paths.quarantine, Timestamp::now())?;
         mark.lift();
+        if !report.findings.is_empty() {
+            with_findings(ended, &report).tell(&paths);
+        }
         Ok(report)
+    }
+}
+
+/// How many files an audit found, and where they are.
+fn with_findings(ended: Ended, report: &Report) -> Ended {
+    let count = |of: fn(&Outcome) -> bool| report.findings.iter().filter(|finding| of(&finding.outcome)).count();
+    Ended {
+        moved: count(|outcome| matches!(outcome, Outcome::Moved { .. })),
+        renamed: count(|outcome| matches!(outcome, Outcome::Renamed { .. })),
+        left: count(|outcome| matches!(outcome, Outcome::Left { .. })),
+        folder: report.folder.as_deref().map(shown),
+        ..ended
     }
 }
 
@@ -279,8 +303,7 @@ fn out_of_memory(count: u64, bound: u64) -> String {
 
 /// An error where something is still in the workspace that would run by itself.
 pub(crate) fn left_over(report: &Report) -> Result<()> {
-    let is_left = |finding: &&Finding| matches!(finding.outcome, Outcome::Left { .. });
-    let count = report.findings.iter().filter(is_left).count();
+    let count = with_findings(Ended::default(), report).left;
     if count == 0 {
         return Ok(());
     }
@@ -336,7 +359,7 @@ pub(crate) fn variable(env: &Environment) -> impl Fn(&str) -> Option<OsString> +
 
 #[cfg(test)]
 mod tests {
-    use corral_sandbox::audit::Change;
+    use corral_sandbox::audit::{Change, Finding};
 
     use super::*;
 
@@ -355,6 +378,10 @@ mod tests {
         let error = left_over(&report([moved(), left(), left()])).unwrap_err();
         assert_eq!(error.code(), Code::WorkspaceInvalid);
         assert!(error.to_string().starts_with("2 files are still in the workspace"), "{error}");
+        let renamed = Outcome::Renamed { to: "/w/x".into(), why: String::new() };
+        let Ended { moved, renamed, left, .. } =
+            with_findings(Ended::default(), &report([moved(), renamed, left(), left()]));
+        assert_eq!((moved, renamed, left), (1, 1, 2));
     }
 
     #[test]

@@ -13,13 +13,21 @@ use rustix::net::{
 use tokio::io::Interest;
 use tokio::net::{TcpListener, UnixStream};
 
-use super::{Hello, Listener};
+use super::{Ended, Hello, Line, Listener, PROTOCOL};
 
 /// The longest message, in bytes: a path of the longest kind, and a label in which every character is escaped.
 const MAX_MESSAGE: usize = 16 << 10;
 
 /// So much is read at once, in bytes.
 const BLOCK: usize = 4096;
+
+/// What a launcher says.
+pub(super) enum Message {
+    /// It hands listeners over.
+    Listeners(Box<Received>),
+    /// A jail has ended, and what it has left people have to hear of.
+    Ended(Ended),
+}
 
 /// What a launcher hands over.
 pub(super) struct Received {
@@ -29,10 +37,21 @@ pub(super) struct Received {
 }
 
 /// Reads the message. All descriptors that came with what is refused are closed.
-pub(super) async fn receive(stream: &UnixStream) -> Result<Received> {
+pub(super) async fn receive(stream: &UnixStream) -> Result<Message> {
     let (line, descriptors) = line(stream).await?;
-    let hello: Hello =
-        serde_json::from_slice(&line).map_err(|error| invalid("the message is not as it should be").because(error))?;
+    let malformed = |error| invalid("the message is not as it should be").because(error);
+    let Line { protocol, ended } = serde_json::from_slice(&line).map_err(malformed)?;
+    if protocol > PROTOCOL {
+        let what = format!(
+            "`corral` is newer than the daemon, which speaks protocol {PROTOCOL} with jails and not {protocol}"
+        );
+        return Err(Error::new(Code::InvalidRequest, what)
+            .hint("end the daemon and start it again; jails that run go on, and what they ask waits meanwhile"));
+    }
+    if let Some(ended) = ended {
+        return Ok(Message::Ended(ended));
+    }
+    let hello: Hello = serde_json::from_slice(&line).map_err(malformed)?;
     let mut received = Received { gateway: None, management: None, hello };
     if received.hello.listeners.len() != descriptors.len() {
         let (named, came) = (received.hello.listeners.len(), descriptors.len());
@@ -47,7 +66,7 @@ pub(super) async fn receive(stream: &UnixStream) -> Result<Received> {
             return Err(invalid("the message names the same listener twice"));
         }
     }
-    Ok(received)
+    Ok(Message::Listeners(Box::new(received)))
 }
 
 /// One line, and the descriptors that came with it.

@@ -17,7 +17,7 @@ use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
-use super::receive::{Received, receive};
+use super::receive::{Message, Received, receive};
 use super::{Answer, END, Hello, with_address};
 use crate::paths::Paths;
 use crate::runtime_files::remove;
@@ -154,7 +154,15 @@ async fn jail(mut stream: UnixStream, ports: JailsPorts, served: Arc<Served>, sh
         }),
     };
     let admitted = match received {
-        Ok(received) => attach(&ports.controller, &served, &received).await.map(|hold| (hold, received)),
+        Ok(Message::Ended(ended)) => {
+            let (level, error) = ended.notice();
+            // A controller that has ended has nobody to tell.
+            let _ = ports.controller.tell(level, error.to_string(), Some(error)).await;
+            return;
+        }
+        Ok(Message::Listeners(received)) => {
+            attach(&ports.controller, &served, &received).await.map(|hold| (hold, received))
+        }
         Err(error) => Err(error),
     };
     let (hold, received) = match admitted {
@@ -199,8 +207,8 @@ async fn jail(mut stream: UnixStream, ports: JailsPorts, served: Arc<Served>, sh
     let _ = ports.controller.close_session(session).await;
 }
 
-/// What the launcher, which has to be of this user, hands over.
-async fn message(stream: &UnixStream) -> Result<Received> {
+/// What the launcher, which has to be of this user, says.
+async fn message(stream: &UnixStream) -> Result<Message> {
     let forbidden =
         |what: &str| Error::new(Code::Forbidden, what).hint("run `corral` as the user whose daemon this is");
     let peer = stream.peer_cred().map_err(|error| forbidden("nobody knows who asks").because(error))?;

@@ -1,7 +1,7 @@
 //! Over the real socket, with real descriptors; what comes in is looked at instead of served.
 
 use std::fs;
-use std::io::{IoSlice, Read};
+use std::io::{IoSlice, Read, Write};
 use std::mem::MaybeUninit;
 use std::net::{SocketAddr, TcpListener, TcpStream, UdpSocket};
 use std::os::fd::{AsFd, BorrowedFd};
@@ -23,7 +23,7 @@ use tokio::task::{JoinHandle, spawn_blocking};
 use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 
-use super::{Answer, Handed, Jails, JailsPorts, Listeners, Over, hand_over};
+use super::{Answer, Ended, Handed, Jails, JailsPorts, Listeners, Over, PROTOCOL, hand_over};
 use crate::paths::Paths;
 use crate::runtime_files::private_dir;
 use corral_core::session::About;
@@ -256,15 +256,17 @@ async fn messages_are_as_they_should_be_or_refused() {
     let endless = format!("{{\"token\":\"{right}\",\"label\":\"{}", "x".repeat(20_000));
     let twice = format!("{{\"token\":\"{right}\",\"listeners\":[\"gateway\",\"gateway\"]}}\n");
     let other = format!("{{\"token\":\"{right}\",\"listeners\":[\"gateway\",\"other\"]}}\n");
-    let more = format!("{{\"token\":\"{right}\",\"more\":1}}\n");
-    let table: [(&[u8], &[BorrowedFd<'_>], &str); 14] = [
+    let newer = format!("{{\"protocol\":{},\"token\":\"{right}\"}}\n", PROTOCOL + 1);
+    let strange = format!("{{\"protocol\":{},\"words\":[]}}\n", PROTOCOL + 1);
+    let table: [(&[u8], &[BorrowedFd<'_>], &str); 15] = [
         (&hello("0a"), &both, "the token is that of no session"),
         (&hello(&"0A".repeat(32)), &both, "the token is that of no session"),
         (&hello(&"zz".repeat(32)), &both, "the token is that of no session"),
         (&hello(""), &both, "the token is that of no session"),
         (b"{}\n", &both, "missing field `token`"),
         (b"\n", &both, "EOF"),
-        (more.as_bytes(), &both, "unknown field `more`"),
+        (newer.as_bytes(), &both, "`corral` is newer than the daemon"),
+        (strange.as_bytes(), &[], "`corral` is newer than the daemon"),
         (&hello(right), &[], "0 descriptors"),
         (&hello(right), &both[..1], "1 descriptors"),
         (&hello(right), &many, "more descriptors"),
@@ -283,6 +285,42 @@ async fn messages_are_as_they_should_be_or_refused() {
     assert!(error.to_string().contains("longer than 16384 bytes"), "{error}");
     assert!(bed.controller.snapshot().sessions.is_empty());
     drop(bed.take(&jail, &token(), None).await.unwrap());
+}
+
+#[tokio::test]
+async fn a_launcher_of_another_version_is_taken_and_what_is_new_in_it_passed_over() {
+    let (_folder, paths) = home("d");
+    let bed = Bed::new(&paths).await;
+    let jail = Jail::new();
+    let line = format!("{{\"protocol\":1,\"token\":\"{}\",\"more\":{{\"of\":1}}}}\n", token().expose());
+    let stream = UnixStream::connect(&paths.jails).unwrap();
+    let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(2))];
+    let mut beside = SendAncillaryBuffer::new(&mut space);
+    let both = [jail.gateway.as_fd(), jail.management.as_fd()];
+    assert!(beside.push(SendAncillaryMessage::ScmRights(&both)));
+    sendmsg(&stream, &[IoSlice::new(line.as_bytes())], &mut beside, SendFlags::NOSIGNAL).unwrap();
+    bed.until_sessions(1).await;
+    drop(stream);
+    bed.until_sessions(0).await;
+}
+
+#[tokio::test]
+async fn what_a_jail_has_left_is_told_and_is_no_session() {
+    let (_folder, paths) = home("d");
+    let bed = Bed::new(&paths).await;
+    let mut notices = bed.controller.notices();
+    let ended = Ended { claude: true, workspace: "/w".to_owned(), moved: 2, ..Ended::default() };
+    ended.tell(&paths);
+    let notice = in_time(notices.recv()).await.unwrap();
+    assert!(notice.message.starts_with("Claude's session ended with files in quarantine: "), "{notice:?}");
+    assert!(notice.message.ends_with("2 files were moved out of /w"), "{notice:?}");
+    assert!(notice.error.unwrap().hint.is_some());
+    // Of a launcher that is newer, and tells more.
+    let mut newer = UnixStream::connect(&paths.jails).unwrap();
+    newer.write_all(b"{\"ended\":{\"workspace\":\"/v\",\"left\":1,\"more\":[1]}}\n").unwrap();
+    let notice = in_time(notices.recv()).await.unwrap();
+    assert!(notice.message.starts_with("A jail ended with files that are not safe"), "{notice:?}");
+    assert!(bed.controller.snapshot().sessions.is_empty());
 }
 
 #[tokio::test(start_paused = true)]

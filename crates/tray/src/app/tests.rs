@@ -95,8 +95,21 @@ fn a_failure_tells_its_cause_what_to_do_and_where_the_log_is() {
         body: "no memory: 3 GiB\nuse a smaller context".to_owned(),
         level: NoticeLevel::Error,
         logs: true,
+        stays: false,
     };
     assert_eq!(effects, [Effect::Tell(expected)]);
+}
+
+#[test]
+fn what_a_session_has_left_stays_and_leads_to_no_log() {
+    let error = Error::new(Code::WorkspaceInvalid, "x").hint("look at each");
+    for level in [NoticeLevel::Warning, NoticeLevel::Error] {
+        let left = "Claude's session ended with files in quarantine: 1 file was moved";
+        let effects = done(&mut App::new(false), notice(level, left, Some(error.clone())));
+        let (summary, body) = left.split_once(": ").unwrap();
+        let (summary, body) = (summary.to_owned(), format!("{body}\nlook at each"));
+        assert_eq!(effects, [Effect::Tell(Toast { summary, body, level, logs: false, stays: true })]);
+    }
 }
 
 #[test]

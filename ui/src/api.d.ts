@@ -488,6 +488,13 @@ export interface components {
             /** @description The file. */
             path: string;
             /**
+             * Format: uint64
+             * @description Another number whenever the catalog in force is another one, also after a restart of Corral: who has read the
+             *     models reads them again then.
+             * @default 0
+             */
+            revision: number;
+            /**
              * Format: uint
              * @description Number of models that can be used.
              */

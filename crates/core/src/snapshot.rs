@@ -161,6 +161,10 @@ pub struct EngineView {
 pub struct CatalogView {
     /// The file.
     pub path: String,
+    /// Another number whenever the catalog in force is another one, also after a restart of Corral: who has read the
+    /// models reads them again then.
+    #[serde(default)]
+    pub revision: u64,
     /// Number of models that can be used.
     pub models: usize,
     /// What is wrong with the file as it is on disk; where the whole file is broken, the last good one is in force.

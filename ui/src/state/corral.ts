@@ -18,8 +18,6 @@ export interface Toast {
   error: ErrorBody | null;
 }
 
-/** When the models are read anew after the catalog was written, in milliseconds. */
-const AFTER_SAVE = [300, 1500, 4000];
 /** How many notices are on the screen at most. */
 const TOASTS = 4;
 /** Seconds of readings that the charts show. */
@@ -80,11 +78,6 @@ export function createCorral(platform: Platform) {
       loading = null;
     });
     return loading;
-  }
-
-  /** The catalog was written: Corral takes it over by itself, a moment later, and need not tell of it. */
-  function catalogSaved() {
-    for (const after of AFTER_SAVE) setTimeout(loadModels, after);
   }
 
   function takeLive(reading: Live) {
@@ -150,7 +143,6 @@ export function createCorral(platform: Platform) {
     connection,
     models,
     loadModels,
-    catalogSaved,
     toasts,
     toast,
     dismiss,

@@ -30,10 +30,7 @@ export function CatalogEditor(props: { draft: CatalogDraft; actions: HTMLElement
   let page!: HTMLDivElement;
   void draft.load();
 
-  const saved = () => {
-    corral.catalogSaved();
-    corral.toast("info", "models.toml is saved");
-  };
+  const saved = () => corral.toast("info", "models.toml is saved");
   const save = async () => {
     if (draft.dirty() && (await draft.save())) saved();
   };

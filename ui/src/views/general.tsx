@@ -33,9 +33,7 @@ export function General(props: { form: Form; actions: HTMLElement }) {
 
   const save = async () => {
     if (!form.dirty()) return;
-    const done = await form.save();
-    corral.catalogSaved();
-    if (done) corral.toast("info", "The settings are saved");
+    if (await form.save()) corral.toast("info", "The settings are saved");
   };
   const onKey = (event: KeyboardEvent) => {
     if (event.key !== "s" || !(event.ctrlKey || event.metaKey)) return;

@@ -44,15 +44,11 @@ export function ModelsView() {
   );
   let list: HTMLDivElement | undefined;
 
-  // Events do not tell of every change of the catalog: it is read again when somebody comes to look, and now and then.
+  // Events tell of the catalog and not of the model files: those are looked at when somebody comes to look.
   void corral.loadModels();
-  const look = () => document.visibilityState === "visible" && void corral.loadModels();
-  const timer = setInterval(look, 10_000);
+  const look = () => void corral.loadModels();
   addEventListener("focus", look);
-  onCleanup(() => {
-    clearInterval(timer);
-    removeEventListener("focus", look);
-  });
+  onCleanup(() => removeEventListener("focus", look));
 
   createEffect(on(query, () => rows.scrollTo(0), { defer: true }));
 

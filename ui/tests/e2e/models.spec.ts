@@ -1,3 +1,4 @@
+import { readFileSync, writeFileSync } from "node:fs";
 import { TWO } from "./corral";
 import { expect, test } from "./dashboard";
 
@@ -37,6 +38,16 @@ test("a model is started, switched and stopped, and the real server is asked whe
   await page.getByRole("button", { name: "Stop Tiny, the other one" }).click();
   await expect(page.locator(".state-box")).toContainText("Stopped");
   expect((await corral.api("GET", "/status")).phase).toBe("stopped");
+});
+
+test("a catalog that was changed by another program is shown at once", async ({ page, open, corral }) => {
+  await open();
+  await expect(page.locator(row("tiny"))).toContainText("Tiny");
+  const text = readFileSync(corral.catalogPath, "utf8");
+  writeFileSync(corral.catalogPath, text.replace('name = "Tiny"', 'name = "Named elsewhere"'));
+  await expect(page.locator(row("tiny"))).toContainText("Named elsewhere", { timeout: 5000 });
+  writeFileSync(corral.catalogPath, text);
+  await expect(page.locator(row("tiny"))).not.toContainText("Named elsewhere", { timeout: 5000 });
 });
 
 test("an operation shows its step and what is left", async ({ page, open, corral }) => {

@@ -76,6 +76,12 @@ test("events feed the state, and the models are read anew when they may have cha
   await vi.advanceTimersByTimeAsync(0);
   expect(corral.modelName("a")).toBe(`A${version}`);
   expect(calls.length).toBe(3);
+  // Another catalog with as many models, and then nothing new.
+  const changed = { phase: "draining", model: "a", catalog: { revision: 2, models: 1, problems: [] } };
+  emit("snapshot", snapshot(changed));
+  emit("snapshot", snapshot({ ...changed, sessions: [{ id: "s" }] }));
+  await vi.advanceTimersByTimeAsync(60_000);
+  expect(calls.length).toBe(4);
 });
 
 test("notices are shown, four at most, and go when they are dismissed", () => {

@@ -207,7 +207,7 @@ mod tests {
             error: None,
             gateway: None,
             sessions: Vec::new(),
-            catalog: CatalogView { path: "/c/models.toml".to_owned(), models: 1, problems: Vec::new() },
+            catalog: CatalogView { path: "/c/models.toml".to_owned(), revision: 1, models: 1, problems: Vec::new() },
         }
     }
 

@@ -47,6 +47,8 @@ pub struct Controller {
     ends: ControllerEnds,
     lifecycle: Lifecycle,
     catalog: Arc<Catalog>,
+    /// Of the catalog in force: when it came, in milliseconds since 1970, or one more than the one before.
+    revision: u64,
     problems: Vec<Error>,
     events: mpsc::UnboundedSender<Event>,
     results: mpsc::UnboundedReceiver<Event>,
@@ -93,7 +95,9 @@ impl Controller {
         let catalog = Arc::new(reading.catalog.unwrap_or(fallback));
         let (events, results) = mpsc::unbounded_channel();
         let lifecycle = Lifecycle::new(ports.journal.wanted());
-        let snapshot = view::snapshot(&config, &lifecycle, &catalog, &reading.problems, view::Beside::default());
+        let revision = revision(&ports, 0);
+        let beside = view::Beside { revision, ..view::Beside::default() };
+        let snapshot = view::snapshot(&config, &lifecycle, &catalog, &reading.problems, beside);
         let (handle, ends) = command::channel(snapshot, Catalog::clone(&catalog));
         let controller = Self {
             config,
@@ -101,6 +105,7 @@ impl Controller {
             ends,
             lifecycle,
             catalog,
+            revision,
             problems: reading.problems,
             events,
             results,
@@ -185,10 +190,13 @@ impl Controller {
             Command::DryRun { model, reply } => self.dry_run(&model, reply),
             Command::Catalog(reading) => {
                 self.problems = reading.problems;
+                // Their order is part of it, which their map leaves out.
+                let is_same = |new: &Catalog, old: &Catalog| new == old && new.models.keys().eq(old.models.keys());
                 if let Some(catalog) = reading.catalog
-                    && catalog != *self.catalog
+                    && !is_same(&catalog, &self.catalog)
                 {
                     self.catalog = Arc::new(catalog);
+                    self.revision = revision(&self.ports, self.revision);
                     self.ends.catalog.send_replace(self.catalog.clone());
                 }
                 self.publish();
@@ -385,6 +393,11 @@ impl Controller {
             let _ = closing.reply.send(());
         }
     }
+}
+
+/// The revision of a catalog that comes now, after the one of this revision.
+fn revision(ports: &Ports, before: u64) -> u64 {
+    u64::try_from(ports.clock.now().as_millisecond()).unwrap_or_default().max(before + 1)
 }
 
 fn shutting_down() -> Error {

@@ -18,6 +18,7 @@ impl Controller {
             key_file: self.published.as_ref().and_then(|(_, file)| file.clone()),
             context: self.context.map(|(_, context)| context),
             sessions: self.sessions.clone(),
+            revision: self.revision,
         };
         let snapshot = snapshot(&self.config, &self.lifecycle, &self.catalog, &self.problems, beside);
         self.ends.snapshot.send_if_modified(|current| {
@@ -47,6 +48,7 @@ pub(super) struct Beside {
     pub(super) key_file: Option<String>,
     pub(super) context: Option<ContextView>,
     pub(super) sessions: Vec<SessionView>,
+    pub(super) revision: u64,
 }
 
 /// Puts the snapshot together.
@@ -68,6 +70,7 @@ pub(super) fn snapshot(
         sessions: beside.sessions,
         catalog: CatalogView {
             path: config.catalog_path.display().to_string(),
+            revision: beside.revision,
             models: catalog.models.len(),
             problems: problems.iter().map(Error::body).collect(),
         },

@@ -15,7 +15,7 @@ fn model(name: &str) -> TrayModel {
 }
 
 fn view(phase: Phase, loaded: Option<&str>) -> TrayView {
-    let catalog = CatalogView { path: "/c/models.toml".to_owned(), models: 2, problems: Vec::new() };
+    let catalog = CatalogView { path: "/c/models.toml".to_owned(), revision: 1, models: 2, problems: Vec::new() };
     let snapshot = Snapshot {
         version: "1".to_owned(),
         phase,

@@ -11,7 +11,7 @@ use std::sync::Arc;
 
 use corral_core::launch::Runtime;
 use corral_core::ports::{EngineEvent, Journal};
-use corral_core::snapshot::{OperationKind, Phase, Step};
+use corral_core::snapshot::{OperationKind, Phase, Snapshot, Step};
 use corral_core::{Code, Error, ModelId};
 use corral_testkit::fakes::{FakeEngine, Memory, Verb};
 
@@ -66,6 +66,32 @@ async fn unknown_names_are_refused_with_the_nearest() {
     let error = bench.switch("be").await.expect_err("no such model");
     assert_eq!(error.code(), Code::UnknownModel);
     assert!(bench.engine.calls().is_empty());
+}
+
+#[tokio::test]
+async fn another_catalog_has_another_revision_and_the_same_one_has_none() {
+    let bench = Bench::new();
+    let revision = || bench.controller.snapshot().catalog.revision;
+    let first = revision();
+    assert!(first > 0, "it differs from that of an earlier daemon");
+    let renamed = MODELS.replace("a.gguf\"", "a.gguf\"\nname = \"Another\"");
+    let moved = format!("{renamed}[models.d]\nfile = \"d.gguf\"\n").replace("models.a]", "models.e]");
+    // The same models in another order.
+    let (head, last) = moved.split_at(moved.rfind("[models.").expect("a model"));
+    let turned = head.replacen("[models.", &format!("{last}[models."), 1);
+    let mut seen = vec![first];
+    for text in [&renamed, &moved, &turned] {
+        bench.controller.catalog_read(read(text)).await.expect("taken");
+        let before = *seen.last().expect("one");
+        seen.push(bench.until(|snapshot| snapshot.catalog.revision > before).await.catalog.revision);
+    }
+    let problems = |count: usize| move |snapshot: &Arc<Snapshot>| snapshot.catalog.problems.len() == count;
+    let last = *seen.last().expect("one");
+    for (text, count) in [("= no catalog", 1), (&turned, 0)] {
+        bench.controller.catalog_read(read(text)).await.expect("taken");
+        bench.until(problems(count)).await;
+        assert_eq!(revision(), last, "the catalog in force is the same");
+    }
 }
 
 #[tokio::test]

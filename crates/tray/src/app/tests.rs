@@ -6,7 +6,7 @@ use jiff::Timestamp;
 use super::*;
 
 fn snapshot(phase: Phase) -> Message {
-    let catalog = CatalogView { path: "/c/models.toml".to_owned(), models: 1, problems: Vec::new() };
+    let catalog = CatalogView { path: "/c/models.toml".to_owned(), revision: 1, models: 1, problems: Vec::new() };
     Message::Snapshot(Box::new(Snapshot {
         version: "1".to_owned(),
         phase,

@@ -28,6 +28,7 @@ fn a_stream_shows_while_it_runs() {
     });
     assert_eq!(now["requests"]["running"], 1, "{now:#}");
     assert_eq!((&now["sessions"][0]["id"], &now["sessions"][0]["running"]), (&id.into(), &1.into()), "{now:#}");
+    assert_eq!(now["sessions"][0]["model"], "a", "{now:#}");
     let slots = now["context"]["slots"].as_array().unwrap();
     assert!(slots.len() == 2 && slots.iter().filter(|slot| slot["busy"] == true).count() == 1, "{now:#}");
     assert_eq!(now["context"]["total_tokens"], 65_536, "{now:#}");
@@ -38,6 +39,23 @@ fn a_stream_shows_while_it_runs() {
     });
     assert!(after["sessions"][0]["tokens_out"].as_u64().unwrap() > 0, "{after:#}");
     assert_eq!(after["sessions"][0]["running"], 0, "{after:#}");
+    assert_eq!(after["sessions"][0]["model"], "a", "it used that last");
+}
+
+#[test]
+fn an_answer_in_one_piece_counts_as_fast_as_it_was() {
+    let ctx = "ctx = 65536\nargs = [\"--ignore-eos\"]";
+    let daemon = Daemon::start(Models::process().one_thread().with("ctx = 4096", ctx).tiny(&["a"]).home());
+    let api = daemon.api();
+    let open = Client::of(&api.switched("a"));
+    assert_eq!(api.get("/live").expect(200)["tokens_per_second"], 0.0);
+    for manner in [Manner::Chat, Manner::Messages] {
+        until(PATIENCE, "it is quiet", || (api.get("/live").expect(200)["tokens_per_second"] == 0.0).then_some(()));
+        open.ask_now(&Question::new(manner, "hello").tokens(400).once()).complete();
+        until(PATIENCE, "it shows", || {
+            api.get("/live").expect(200)["tokens_per_second"].as_f64().is_some_and(|rate| rate > 0.0).then_some(())
+        });
+    }
 }
 
 #[test]

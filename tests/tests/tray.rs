@@ -8,7 +8,7 @@ use std::process::{Child, Command, Stdio};
 
 use corral_testkit::SandboxHome;
 use corral_tests::local::Ran;
-use corral_tests::{Bus, Daemon, Display, Models, PATIENCE, Panel, parts, process, until};
+use corral_tests::{Bus, Client, Daemon, Display, Manner, Models, PATIENCE, Panel, Question, parts, process, until};
 use rustix::process::Signal;
 
 /// A tray that serves, as it starts at login.
@@ -98,6 +98,29 @@ fn what_happens_elsewhere_is_shown_too_and_a_failure_says_why_with_a_way_to_the_
     // The button opens the dashboard at the log.
     panel.click_button(&told, "logs");
     until(PATIENCE, "a window", || display.windows().contains("\"Corral\"").then_some(()));
+}
+
+#[test]
+fn the_tooltip_has_the_speed_while_the_model_answers_and_that_of_the_last_answer_afterwards() {
+    let bus = Bus::start();
+    let panel = Panel::start(&bus);
+    let lasting = "ctx = 65536\nargs = [\"--ignore-eos\"]";
+    let tray = tray(Models::process().one_thread().with("ctx = 4096", lasting).tiny(&["a"]).home(), &bus, &[]);
+    let gateway = Client::of(&tray.api().switched("a"));
+    let item = panel.item();
+    item.says("a is ready");
+    let says = |end: &str| {
+        until(PATIENCE, &format!("it says {end:?}"), || {
+            item.tooltip().1.lines().any(|line| line.ends_with(end)).then_some(())
+        });
+    };
+    let follow = gateway.follow(&Question::new(Manner::Chat, "hello").tokens(12_000));
+    says(" tokens/s");
+    follow.end().complete();
+    says(" tokens/s in the last answer");
+    item.click(&["Stop"]);
+    item.says("No model is loaded");
+    assert_eq!(item.tooltip().1, "No model is loaded");
 }
 
 #[test]

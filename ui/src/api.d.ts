@@ -676,10 +676,10 @@ export interface components {
             requests: components["schemas"]["LiveRequests"];
             /**
              * Format: double
-             * @description Tokens generated in streams through the gateway, per second since the reading before; null where that is too long
-             *     ago to say.
+             * @description Tokens generated for requests through the gateway, per second over the last two seconds. Those of an answer that is
+             *     not streamed are known when it has ended; they count for the time in which they were generated.
              */
-            tokens_per_second: number | null;
+            tokens_per_second: number;
             /**
              * Format: double
              * @description Tokens of prompts that were evaluated, per second since the reading before; null where that is not known.
@@ -732,7 +732,7 @@ export interface components {
             label: string | null;
             /** @description The folder that it works in, where that is known. */
             workspace: string | null;
-            /** @description The model that it asks for, where it was begun with one. */
+            /** @description The model that it used last; before its first request the one that it was begun with, where it was. */
             model: string | null;
             /**
              * Format: date-time
@@ -1180,6 +1180,16 @@ export interface components {
             sessions: components["schemas"]["SessionView"][];
             /** @description The state of the catalog file. */
             catalog: components["schemas"]["CatalogView"];
+        };
+        /** @description How fast the model generates. */
+        Speed: {
+            /**
+             * Format: double
+             * @description Tokens generated per second: over the last two seconds while requests run, else those of the last answer.
+             */
+            tokens_per_second: number;
+            /** @description Whether requests run. */
+            running: boolean;
         };
         /** @description The body of `POST /start`. */
         StartRequest: {

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use axum::extract::State;
 use axum::response::sse::{Event, KeepAlive, Sse};
-use corral_core::live::Live;
+use corral_core::live::{Live, Speed};
 use corral_core::snapshot::{Notice, Snapshot};
 use futures_util::Stream;
 use futures_util::stream::unfold;
@@ -36,7 +36,12 @@ pub(crate) async fn events(
     let mut snapshots = shared.controller.watch_snapshot();
     // The first event is the present value, not the next change.
     snapshots.mark_changed();
-    let feed = Feed { snapshots, notices: shared.controller.notices(), live, shutdown: shared.shutdown.clone() };
+    let mut speeds = shared.live.speed();
+    if speeds.borrow().is_some() {
+        speeds.mark_changed();
+    }
+    let feed =
+        Feed { snapshots, notices: shared.controller.notices(), live, speeds, shutdown: shared.shutdown.clone() };
     Ok(Sse::new(unfold(feed, Feed::next)).keep_alive(KeepAlive::new().interval(KEEP_ALIVE)))
 }
 
@@ -45,6 +50,7 @@ struct Feed {
     notices: broadcast::Receiver<Notice>,
     /// Where it is wanted.
     live: Option<watch::Receiver<Latest>>,
+    speeds: watch::Receiver<Option<Speed>>,
     shutdown: CancellationToken,
 }
 
@@ -64,6 +70,12 @@ impl Feed {
                     Err(RecvError::Lagged(missed)) => tracing::debug!(missed, "a slow reader of events missed notices"),
                     Err(RecvError::Closed) => return None,
                 },
+                Ok(()) = self.speeds.changed() => {
+                    let speed = *self.speeds.borrow_and_update();
+                    if let Some(speed) = speed {
+                        return Some((event("speed", &speed), self));
+                    }
+                }
                 live = latest(&mut self.live) => return Some((event("live", &live), self)),
             }
         }

@@ -2,6 +2,7 @@
 
 use std::io::BufRead;
 
+use corral_core::live::Speed;
 use corral_core::snapshot::{Notice, Snapshot};
 
 /// What a daemon tells as it happens.
@@ -11,6 +12,8 @@ pub enum Event {
     Snapshot(Box<Snapshot>),
     /// Something a person should hear of once.
     Notice(Notice),
+    /// How fast the model generates now.
+    Speed(Speed),
 }
 
 /// The events of a stream that are known here, as they come; ends with the stream.
@@ -18,6 +21,7 @@ pub fn events(stream: impl BufRead) -> impl Iterator<Item = Event> {
     raw(stream).filter_map(|(name, data)| match name.as_str() {
         "snapshot" => serde_json::from_str(&data).ok().map(Event::Snapshot),
         "notice" => serde_json::from_str(&data).ok().map(Event::Notice),
+        "speed" => serde_json::from_str(&data).ok().map(Event::Speed),
         _ => None,
     })
 }
@@ -26,7 +30,7 @@ pub fn events(stream: impl BufRead) -> impl Iterator<Item = Event> {
 pub fn snapshots(stream: impl BufRead) -> impl Iterator<Item = Snapshot> {
     events(stream).filter_map(|event| match event {
         Event::Snapshot(snapshot) => Some(*snapshot),
-        Event::Notice(_) => None,
+        Event::Notice(_) | Event::Speed(_) => None,
     })
 }
 

@@ -6,6 +6,7 @@ use async_trait::async_trait;
 use jiff::Timestamp;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
+use tokio::sync::watch;
 
 use crate::session::SessionId;
 
@@ -15,6 +16,19 @@ use crate::session::SessionId;
 pub trait LiveSource: Debug + Send + Sync {
     /// What goes on now, or did a moment ago.
     async fn read(&self) -> Live;
+
+    /// How fast the model generates, and each change of it: while requests run, and once more when the last has ended.
+    /// While none runs there is nothing to tell, and nothing is done for it.
+    fn speed(&self) -> watch::Receiver<Option<Speed>>;
+}
+
+/// How fast the model generates.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize, JsonSchema)]
+pub struct Speed {
+    /// Tokens generated per second: over the last two seconds while requests run, else those of the last answer.
+    pub tokens_per_second: f64,
+    /// Whether requests run.
+    pub running: bool,
 }
 
 /// What goes on.
@@ -24,9 +38,9 @@ pub struct Live {
     pub at: Timestamp,
     /// The requests at the gateway.
     pub requests: LiveRequests,
-    /// Tokens generated in streams through the gateway, per second since the reading before; null where that is too long
-    /// ago to say.
-    pub tokens_per_second: Option<f64>,
+    /// Tokens generated for requests through the gateway, per second over the last two seconds. Those of an answer that is
+    /// not streamed are known when it has ended; they count for the time in which they were generated.
+    pub tokens_per_second: f64,
     /// Tokens of prompts that were evaluated, per second since the reading before; null where that is not known.
     pub prompt_tokens_per_second: Option<f64>,
     /// The context of the loaded model; null where its server does not tell.
@@ -80,7 +94,7 @@ pub struct LiveSession {
     pub label: Option<String>,
     /// The folder that it works in, where that is known.
     pub workspace: Option<String>,
-    /// The model that it asks for, where it was begun with one.
+    /// The model that it used last; before its first request the one that it was begun with, where it was.
     pub model: Option<String>,
     /// When it was attached.
     pub started_at: Timestamp,

@@ -3,6 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use crate::id::ModelId;
+use crate::live::Speed;
 use crate::snapshot::{OperationKind, OperationView, Phase, Snapshot, Step};
 
 /// Most models that the menu lists; with more, the others are in the dashboard.
@@ -25,8 +26,8 @@ pub struct TrayView {
     pub folders: Vec<PathBuf>,
     /// Whether Corral starts at login; none where that is not known.
     pub at_login: Option<bool>,
-    /// Generated tokens per second of late.
-    pub tokens_per_second: Option<f64>,
+    /// How fast the model generates, or did last.
+    pub speed: Option<Speed>,
     /// GPU memory in use and in all, in bytes, over all devices.
     pub vram: Option<(u64, u64)>,
 }
@@ -146,14 +147,19 @@ fn tooltip(view: &TrayView) -> (String, String) {
     let heading = view.snapshot.as_ref().filter(|snapshot| snapshot.phase == Phase::Ready);
     let heading = heading.and_then(|snapshot| snapshot.model.as_ref()).map(|model| name_of(model, &view.models));
     let mut lines = vec![status(view)];
-    if let Some(speed) = view.tokens_per_second {
-        lines.push(format!("{speed:.0} tokens/s"));
-    }
+    lines.extend(view.speed.and_then(speed));
     if let Some((used, total)) = view.vram {
         let gib = |bytes: u64| Gib(bytes).to_string();
         lines.push(format!("{} of {} GiB of GPU memory", gib(used), gib(total)));
     }
     (heading.unwrap_or_else(|| "Corral".to_owned()), lines.join("\n"))
+}
+
+/// A line on the speed; none while a prompt is read, as nothing is generated then.
+fn speed(Speed { tokens_per_second: rate, running }: Speed) -> Option<String> {
+    let digits = usize::from(rate < 10.0);
+    let when = if running { "" } else { " in the last answer" };
+    (rate > 0.0).then(|| format!("{rate:.digits$} tokens/s{when}"))
 }
 
 /// Bytes in GiB, with one digit after the point.

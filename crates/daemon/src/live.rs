@@ -5,18 +5,22 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use async_trait::async_trait;
-use corral_core::SessionId;
 use corral_core::command::ControllerHandle;
-use corral_core::live::{Live, LiveContext, LiveRequests, LiveSession, LiveSlot, LiveSource};
+use corral_core::live::{Live, LiveContext, LiveRequests, LiveSession, LiveSlot, LiveSource, Speed};
 use corral_core::ports::Clock;
 use corral_core::usage::{RequestRecord, Tokens};
+use corral_core::{ModelId, SessionId};
 use corral_engine::health::{Probe, Slot};
 use corral_gateway::Gate;
+use tokio::sync::watch;
+
+/// How often the speed is told while requests run.
+const EVERY: Duration = Duration::from_secs(1);
 
 /// A reading that is younger is told again.
 const FRESH: Duration = Duration::from_millis(900);
 
-/// What happened since a reading that is older says nothing of the present.
+/// Prompts that were read since a look that is older say nothing of the present.
 const STALE: Duration = Duration::from_secs(5);
 
 /// Of so many minutes the share of the cache is told.
@@ -34,13 +38,13 @@ pub(crate) struct LiveReader {
     probe: Probe,
     /// One reading at a time.
     state: tokio::sync::Mutex<State>,
+    speed: watch::Sender<Option<Speed>>,
 }
 
 /// What is known from the readings before.
 #[derive(Default)]
 struct State {
     last: Option<(Duration, Live)>,
-    streamed: Option<(Duration, u64)>,
     /// The server whose slots these are.
     server: Option<u64>,
     /// The count of answers that had ended when it was asked.
@@ -56,7 +60,29 @@ impl std::fmt::Debug for LiveReader {
 
 impl LiveReader {
     pub(crate) fn new(gate: Gate, controller: ControllerHandle, clock: Arc<dyn Clock>, recent: Arc<Recent>) -> Self {
-        Self { gate, controller, clock, recent, probe: Probe::new(), state: tokio::sync::Mutex::default() }
+        let (state, speed) = Default::default();
+        Self { gate, controller, clock, recent, probe: Probe::new(), state, speed }
+    }
+
+    /// Tells the speed while requests run, once a second, and when the last of them has ended. Never returns.
+    pub(crate) async fn tell_speed(&self) {
+        loop {
+            self.gate.began().await;
+            loop {
+                // Before the first look, too: however many short requests come, this wakes once a second.
+                self.clock.sleep(EVERY).await;
+                let running = self.gate.counts().0 > 0;
+                let tally = self.gate.tally();
+                let rate = if running { Some(tally.tokens_per_second()) } else { tally.last_answer() };
+                // A tenth of a token is as close as anybody looks.
+                let rounded = |rate: f64| (rate * 10.0).round() / 10.0;
+                let speed = rate.map(|rate| Speed { tokens_per_second: rounded(rate), running });
+                self.speed.send_if_modified(|told| std::mem::replace(told, speed) != speed);
+                if !running {
+                    break;
+                }
+            }
+        }
     }
 
     /// The slots of the server that serves, and how many tokens of prompts it evaluates per second. It is asked only where
@@ -100,10 +126,6 @@ impl LiveSource for LiveReader {
         }
         let (running, waiting) = self.gate.counts();
         let tally = self.gate.tally();
-        let streamed = tally.streamed();
-        let before = state.streamed.replace((now, streamed));
-        let tokens_per_second =
-            before.and_then(|(then, count)| per_second(streamed.saturating_sub(count), now.saturating_sub(then)));
         let (context, prompt_tokens_per_second) = self.slots(&mut state, now, running).await;
         let snapshot = self.controller.snapshot();
         let at = self.clock.now();
@@ -113,7 +135,7 @@ impl LiveSource for LiveReader {
                 id: session.id.clone(),
                 label: session.label.clone(),
                 workspace: session.workspace.clone(),
-                model: session.model.clone(),
+                model: tally.model(&session.id).or(sums.model).map(String::from).or_else(|| session.model.clone()),
                 started_at: session.started_at,
                 running: tally.running(&session.id),
                 requests: sums.requests,
@@ -125,7 +147,7 @@ impl LiveSource for LiveReader {
         let live = Live {
             at,
             requests: LiveRequests { running: running as u64, waiting: waiting as u64 },
-            tokens_per_second,
+            tokens_per_second: tally.tokens_per_second(),
             prompt_tokens_per_second,
             context,
             cached_share: self.recent.cached_share(at.as_second()),
@@ -133,6 +155,10 @@ impl LiveSource for LiveReader {
         };
         state.last = Some((now, live.clone()));
         live
+    }
+
+    fn speed(&self) -> watch::Receiver<Option<Speed>> {
+        self.speed.subscribe()
     }
 }
 
@@ -177,10 +203,12 @@ struct RecentSums {
     minutes: VecDeque<(i64, u64, u64)>,
 }
 
-#[derive(Debug, Clone, Copy, Default)]
+#[derive(Debug, Clone, Default)]
 struct Sums {
     requests: u64,
     tokens: Tokens,
+    /// The model that answered last.
+    model: Option<ModelId>,
 }
 
 impl Recent {
@@ -188,7 +216,7 @@ impl Recent {
     pub(crate) fn take(&self, records: &[RequestRecord], attached: impl Fn(&SessionId) -> bool) {
         let mut sums = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         for record in records {
-            let RequestRecord { at, session, tokens, .. } = record;
+            let RequestRecord { at, session, tokens, model, .. } = record;
             let minute = at.as_second().div_euclid(60);
             if let Some(session) = session {
                 if sums.sessions.len() >= SESSIONS && !sums.sessions.contains_key(session) {
@@ -196,6 +224,9 @@ impl Recent {
                 }
                 let of = sums.sessions.entry(session.clone()).or_default();
                 of.requests += 1;
+                if model.is_some() {
+                    of.model.clone_from(model);
+                }
                 of.tokens.input = of.tokens.input.saturating_add(tokens.input);
                 of.tokens.output = of.tokens.output.saturating_add(tokens.output);
                 of.tokens.cached = of.tokens.cached.saturating_add(tokens.cached);
@@ -213,7 +244,7 @@ impl Recent {
     }
 
     fn of(&self, session: &SessionId) -> Sums {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).sessions.get(session).copied().unwrap_or_default()
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).sessions.get(session).cloned().unwrap_or_default()
     }
 
     /// The share of the last minutes, for a moment in seconds since 1970.

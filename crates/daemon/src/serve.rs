@@ -139,6 +139,7 @@ pub async fn run(env: Environment, options: ServeOptions) -> Result<()> {
     let (handle, controller) = Controller::new(config, ports, reading, fallback);
     let recent = Arc::<Recent>::default();
     let live = Arc::new(LiveReader::new(gate.clone(), handle.clone(), clock.clone(), recent.clone()));
+    let speed = live.clone();
     let ledger_writer = ledger_writer.start(usage::hooks(&handle, metrics.clone(), recent.clone()))?;
     let token = new_token(&paths)?;
     DaemonFile { pid: std::process::id(), management, gateway, version: version.clone() }.write(&paths)?;
@@ -155,6 +156,7 @@ pub async fn run(env: Environment, options: ServeOptions) -> Result<()> {
     let inference = corral_gateway::serve(inference_listener, from_jails.gateway, gate, gateway_ports, end.clone());
     let mut inference = tokio::spawn(inference);
     let jails = tokio::spawn(jails.serve(jails_ports, end.clone()));
+    let told = tokio::spawn(async move { speed.tell_speed().await });
     (options.on_ready)(&Serving { management, gateway, paths: paths.clone() });
 
     tokio::select! {
@@ -164,6 +166,7 @@ pub async fn run(env: Environment, options: ServeOptions) -> Result<()> {
         ended = &mut inference => return Err(ended_by_itself("the gateway", ended)),
     }
     watcher.abort();
+    told.abort();
     // Read now: the setting may have changed since the start.
     let settings = read_settings(&paths).unwrap_or_else(|error| {
         tracing::warn!("{error}; the settings of the start stay in force");

@@ -2,6 +2,8 @@
 
 mod event;
 
+use std::time::Duration;
+
 use corral_core::usage::{InferenceRoute, Tokens};
 use memchr::{memchr, memmem};
 use serde::de::IgnoredAny;
@@ -30,6 +32,8 @@ pub(crate) struct Seen {
     pub(crate) error: bool,
     /// Number of pieces of content in a stream.
     pub(crate) deltas: u64,
+    /// How long `llama-server` says that it generated, where it says so.
+    pub(crate) generated_in: Option<Duration>,
 }
 
 /// Reads one answer.
@@ -137,6 +141,8 @@ impl AnswerReader {
         }
         if self.route != InferenceRoute::CountTokens {
             self.seen.tokens = self.tokens();
+            let seconds = self.timings.generated_in.map(|millis| millis / 1000.0);
+            self.seen.generated_in = seconds.and_then(|seconds| Duration::try_from_secs_f64(seconds).ok());
         }
         self.seen
     }

@@ -13,7 +13,7 @@ use http_body_util::{BodyExt, Collected, Full};
 use hyper::body::{Body, Frame, SizeHint};
 use tokio::time::{Instant, Sleep, sleep_until};
 
-use crate::answer::AnswerReader;
+use crate::answer::{AnswerReader, Seen};
 use crate::events::WholeEvents;
 use crate::exchange::Asked;
 use crate::failure::{self, Dialect};
@@ -185,9 +185,9 @@ impl Counted {
         if std::mem::replace(&mut self.ended, true) {
             return;
         }
-        self.service.shared.gate.tally().end();
         let reader = std::mem::replace(&mut self.reader, AnswerReader::new(self.asked.route, self.is_stream));
         let seen = reader.finish();
+        self.count(&seen);
         let end = end.unwrap_or(match (seen.complete, seen.error) {
             (true, false) => RequestEnd::Complete,
             (_, true) => RequestEnd::Broken,
@@ -205,6 +205,35 @@ impl Counted {
             self.service.answered(&mut self.asked, &pass, &self.meter, seen.tokens);
         }
     }
+}
+
+impl Counted {
+    /// Counts how fast it was.
+    fn count(&self, seen: &Seen) {
+        let tally = self.service.shared.gate.tally();
+        let tokens = seen.tokens.output;
+        let since_sent = self.meter.since_sent();
+        if !self.is_stream && tokens > 0 {
+            // Without the server's word, the time for the prompt is in it.
+            tally.whole(tokens, seen.generated_in.unwrap_or(since_sent).min(since_sent));
+        }
+        let first = self.meter.record().filter(|_| self.is_stream).and_then(|record| record.first_token);
+        let streamed = first.map(|first| self.meter.elapsed().saturating_sub(first));
+        tally.end(speed(tokens, seen.generated_in, streamed, since_sent));
+    }
+}
+
+/// Tokens per second of an answer: as the server says, else from the first token of a stream to its last, else over all
+/// the time; none where there are too few to say.
+#[expect(clippy::cast_precision_loss, reason = "nobody generates 2^53 tokens in one answer")]
+fn speed(tokens: u64, told: Option<Duration>, streamed: Option<Duration>, in_all: Duration) -> Option<f64> {
+    let (tokens, time) = match (told, streamed) {
+        (Some(told), _) => (tokens, told),
+        // The first one is where that time begins.
+        (None, Some(streamed)) => (tokens.saturating_sub(1), streamed),
+        (None, None) => (tokens, in_all),
+    };
+    (tokens > 0 && !time.is_zero()).then(|| tokens as f64 / time.as_secs_f64())
 }
 
 impl Drop for Counted {

@@ -98,10 +98,9 @@ impl Service {
             let body = exchange.adapted(merges);
             let request = upstream::request(&exchange.head, &upstream, body);
             if let Some(meter) = &mut exchange.meter {
-                meter.sent();
+                meter.sent(&upstream.model);
                 meter.note(|record| {
                     record.held += pass.held();
-                    record.model = Some(upstream.model.clone());
                     record.overhead = reading + admitted.elapsed();
                 });
             }

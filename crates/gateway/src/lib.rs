@@ -13,6 +13,7 @@ mod head;
 mod intake;
 mod meter;
 mod models;
+mod pace;
 mod peek;
 mod pool;
 mod prompt;

@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use corral_core::ports::Ledger;
 use corral_core::usage::{InferenceRoute, RequestEnd, RequestRecord, Ticket, Tokens};
-use corral_core::{Code, Error};
+use corral_core::{Code, Error, ModelId};
 use jiff::Timestamp;
 
 use crate::tally::Running;
@@ -53,14 +53,23 @@ impl Meter {
         }
     }
 
-    /// It goes to a model, for the first time or again.
-    pub(crate) fn sent(&mut self) {
-        self.ticket = self.ticket.or_else(|| self.ledger.sent());
-    }
-
     /// Counts it among those of its session until it ends.
     pub(crate) fn runs(&mut self, running: Running) {
         self.running = Some(running);
+    }
+
+    /// It goes to this model, for the first time or again.
+    pub(crate) fn sent(&mut self, model: &ModelId) {
+        self.ticket = self.ticket.or_else(|| self.ledger.sent());
+        if let Some(running) = &self.running {
+            running.answered_by(model);
+        }
+        self.note(|record| record.model = Some(model.clone()));
+    }
+
+    /// How long `llama-server` has had it.
+    pub(crate) fn since_sent(&self) -> Duration {
+        self.elapsed().saturating_sub(self.record.as_ref().map_or(Duration::ZERO, |record| record.held))
     }
 
     /// To be set where the client is told 200 before there is an answer.

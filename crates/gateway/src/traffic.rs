@@ -101,6 +101,8 @@ struct Shared {
     state: Mutex<State>,
     /// The last request under way has ended, or those under way are not waited for any more.
     quiet: Notify,
+    /// A request goes to the server while no other is there.
+    began: Notify,
     /// Changes with each cut.
     cuts: watch::Sender<()>,
     /// Something has happened that the scheduler has to look at.
@@ -141,8 +143,8 @@ impl Gate {
     /// A gate that is closed.
     pub fn new(clock: Arc<dyn Clock>) -> Self {
         let (state, quiet, wake, cuts) = (Mutex::default(), Notify::new(), Notify::new(), watch::Sender::new(()));
-        let tally = Arc::default();
-        Self { shared: Arc::new(Shared { clock, tally, state, quiet, cuts, wake }) }
+        let (tally, began) = (Arc::new(Tally::new(clock.clone())), Notify::new());
+        Self { shared: Arc::new(Shared { clock, tally, state, quiet, began, cuts, wake }) }
     }
 
     /// How many requests are under way at the server that was opened last, and how many wait.
@@ -154,6 +156,12 @@ impl Gate {
     /// What is counted while requests are under way.
     pub fn tally(&self) -> &Arc<Tally> {
         &self.shared.tally
+    }
+
+    /// Waits until a request goes to the server while no other is there; one that did so since the last call counts. For
+    /// one who waits.
+    pub async fn began(&self) {
+        self.shared.began.notified().await;
     }
 
     /// The server that requests go to; none while they wait.
@@ -281,6 +289,7 @@ impl Traffic for Gate {
             state.last = Some(upstream.clone());
             if last != Some(upstream.load) {
                 state.under_way = 0;
+                self.shared.tally.forget();
                 self.shared.quiet.notify_waiters();
             }
             let released: Vec<_> = state.queue.extract_if(.., |_, waiter| upstream.serves(&waiter.ask)).collect();
@@ -339,6 +348,9 @@ impl Shared {
 
     fn pass(self: &Arc<Self>, state: &mut State, upstream: Arc<Upstream>, held: Duration) -> Pass {
         state.under_way += 1;
+        if state.under_way == 1 {
+            self.began.notify_one();
+        }
         Pass { shared: self.clone(), upstream, cut: state.cut.clone(), held }
     }
 }

@@ -2,6 +2,7 @@
 
 use std::path::PathBuf;
 
+use corral_core::live::Speed;
 use corral_core::settings::Notifications;
 use corral_core::snapshot::{Notice, NoticeLevel, Phase, Snapshot};
 use corral_core::tray::{Tray, TrayEvent, TrayModel, TrayView, tray};
@@ -24,8 +25,8 @@ pub(crate) enum Message {
     Lost,
     /// The models of the catalog.
     Models(Vec<TrayModel>),
-    /// What the tooltip tells of the model's work.
-    Speed(Option<f64>),
+    /// How fast the model generates now.
+    Speed(Speed),
     /// Folders that were worked in, and whether Corral starts at login.
     Desktop {
         /// The folders, the last one first.
@@ -138,7 +139,7 @@ impl App {
                 Vec::new()
             }
             Message::Speed(speed) => {
-                self.view.tokens_per_second = speed;
+                self.view.speed = Some(speed);
                 Vec::new()
             }
             Message::Desktop { folders, at_login, notifications } => {
@@ -181,7 +182,7 @@ impl App {
             effects.push(Effect::ReadDesktop);
         }
         if now.is_some_and(|snapshot| snapshot.phase != Phase::Ready) {
-            self.view.tokens_per_second = None;
+            self.view.speed = None;
         }
         if std::mem::take(&mut self.restore)
             && now.is_some_and(|snapshot| snapshot.operation.is_none() && snapshot.phase == Phase::Stopped)

@@ -79,6 +79,7 @@ pub(crate) fn follow(env: Environment, happened: UnboundedSender<Message>) -> Fo
                         let message = match event {
                             Event::Snapshot(snapshot) => Message::Snapshot(snapshot),
                             Event::Notice(notice) => Message::Notice(notice),
+                            Event::Speed(speed) => Message::Speed(speed),
                         };
                         if happened.send(message).is_err() {
                             return;

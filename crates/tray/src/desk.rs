@@ -29,9 +29,6 @@ const PANEL_WITHIN: Duration = Duration::from_secs(5);
 /// How fast the mark moves while something is being done.
 const FRAME: Duration = Duration::from_millis(250);
 
-/// How often the tooltip's figures are looked after while a model is loaded.
-const FIGURES: Duration = Duration::from_secs(15);
-
 /// The parts that the tray is made of.
 pub(crate) struct Desk {
     env: Environment,
@@ -90,7 +87,6 @@ impl Desk {
             self.tell(Message::Asked(event));
         }
         let mut frames = every(FRAME);
-        let mut figures = every(FIGURES);
         let mut no_panel: Option<Instant> = None;
         loop {
             let message = tokio::select! {
@@ -113,10 +109,6 @@ impl Desk {
                 }
                 _ = frames.tick(), if self.icon == Icon::Busy => {
                     self.move_mark().await;
-                    continue;
-                }
-                _ = figures.tick(), if self.icon == Icon::Ready => {
-                    self.read_figures();
                     continue;
                 }
             };
@@ -257,14 +249,6 @@ impl Desk {
         let read = |client: &Client| {
             let list: ModelList = client.parse(&client.get("/models")?)?;
             Ok(Some(Message::Models(list.models.into_iter().map(entry).collect())))
-        };
-        self.at_daemon(read, false);
-    }
-
-    fn read_figures(&self) {
-        let read = |client: &Client| {
-            let live: corral_core::live::Live = client.parse(&client.get("/live")?)?;
-            Ok(Some(Message::Speed(live.tokens_per_second.filter(|speed| *speed > 0.0))))
         };
         self.at_daemon(read, false);
     }

@@ -3,7 +3,7 @@
 use axum::routing::{MethodRouter, delete, get, patch, post, put};
 use corral_core::Code;
 use corral_core::configuration::{CatalogFile, CatalogPatch, SettingsFile};
-use corral_core::live::Live;
+use corral_core::live::{Live, Speed};
 use corral_core::log::LogRecord;
 use corral_core::machine::AutostartState;
 use corral_core::settings::Settings;
@@ -349,6 +349,7 @@ pub(crate) const ROUTES: &[Route] = &[
             content: Content::Events(&[
                 ("snapshot", schema::<Snapshot>),
                 ("notice", schema::<Notice>),
+                ("speed", schema::<Speed>),
                 ("live", schema::<Live>),
             ]),
         }],

@@ -211,4 +211,11 @@ async fn what_goes_on_is_told_to_those_who_want_it() {
         bench.get(wrong).await.error(400, "invalid_request");
     }
     assert_eq!(bench.get("/live").await.json()["context"], serde_json::json!(null));
+    // How fast it is, everybody hears when it changes, and who comes later at once.
+    bench.live.is_fast(41.5);
+    let fast = ("speed".to_owned(), serde_json::json!({ "tokens_per_second": 41.5, "running": true }));
+    assert_eq!(plain.event().await, fast);
+    let mut later = bench.ask("GET", "/events").open().await;
+    assert_eq!(later.event().await.0, "snapshot");
+    assert_eq!(later.event().await, fast);
 }

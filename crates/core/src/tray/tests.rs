@@ -84,10 +84,23 @@ fn line(tray: &Tray) -> &str {
 }
 
 #[test]
+fn the_speed_says_of_when_it_is() {
+    let said = |tokens_per_second, running| {
+        let mut view = view(Phase::Ready, Some("a"));
+        view.speed = Some(Speed { tokens_per_second, running });
+        tray(&view).tooltip.1.lines().nth(1).map(str::to_owned)
+    };
+    assert_eq!(said(41.6, true).as_deref(), Some("42 tokens/s"));
+    assert_eq!(said(2.44, true).as_deref(), Some("2.4 tokens/s"));
+    assert_eq!(said(41.6, false).as_deref(), Some("42 tokens/s in the last answer"));
+    assert_eq!(said(0.0, true), None, "the prompt is read");
+}
+
+#[test]
 fn a_ready_model_whole() {
     let mut view = view(Phase::Ready, Some("a"));
     view.folders = vec![PathBuf::from("/home/u/one")];
-    view.tokens_per_second = Some(41.6);
+    view.speed = Some(Speed { tokens_per_second: 41.6, running: true });
     view.vram = Some((19_541_440_102, 25_769_803_776));
     let tray = tray(&view);
     assert_eq!(tray.icon, Icon::Ready);

@@ -135,6 +135,45 @@ async fn sums_are_of_sessions_attached_and_of_the_last_minutes() {
     assert_eq!(live.sessions[0].workspace.as_deref(), Some("/w"));
 }
 
+#[tokio::test]
+async fn a_session_has_the_model_that_it_used_last() {
+    let view = SessionView {
+        id: session("a"),
+        label: None,
+        workspace: None,
+        model: Some("begun-with".to_owned()),
+        started_at: Timestamp::UNIX_EPOCH,
+    };
+    let (reader, _) = reader(vec![view]);
+    let model = async || again(&reader).await.sessions[0].model.clone().unwrap();
+    assert_eq!(model().await, "begun-with");
+    let of = |model: Option<&str>| RequestRecord {
+        model: model.map(|id| ModelId::new(id).unwrap()),
+        ..record("2026-01-01T00:00:00Z", Some("a"), 1, 0)
+    };
+    reader.recent.take(&[of(Some("x")), of(Some("y"))], |_| true);
+    assert_eq!(model().await, "y");
+    // One that was refused used none.
+    reader.recent.take(&[of(None)], |_| true);
+    assert_eq!(model().await, "y");
+}
+
+#[tokio::test(start_paused = true)]
+async fn while_nothing_runs_nothing_is_done_for_the_speed() {
+    let clock = Arc::new(CountingClock::default());
+    let gate = Gate::new(clock.clone());
+    let (reader, _) = reader(Vec::new());
+    let reader = Arc::new(LiveReader { gate, clock: clock.clone(), ..reader });
+    let speed = reader.speed();
+    let telling = tokio::spawn({
+        let reader = reader.clone();
+        async move { reader.tell_speed().await }
+    });
+    tokio::time::sleep(Duration::from_hours(1)).await;
+    assert_eq!((clock.sleepers(), speed.has_changed().unwrap()), ((0, 0), false));
+    telling.abort();
+}
+
 #[test]
 fn minutes_go_by() {
     let recent = Recent::default();

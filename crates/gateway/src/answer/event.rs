@@ -103,6 +103,8 @@ pub(super) struct Timings {
     pub(super) evaluated: Option<u64>,
     #[serde(rename = "predicted_n")]
     pub(super) generated: Option<u64>,
+    #[serde(rename = "predicted_ms")]
+    pub(super) generated_in: Option<f64>,
 }
 
 /// Whether a chunk of a chat or completion brings content. Within a string the quotes of a key would be escaped.

@@ -49,8 +49,11 @@ fn recorded_answers_are_read() {
     ];
     for ((route, streaming, bytes), (tokens, deltas)) in RECORDED.into_iter().zip(expected) {
         let seen = see(route, streaming, &[bytes]);
-        let whole = Seen { tokens, complete: true, content_started: true, error: false, deltas };
+        let generated_in = seen.generated_in;
+        let whole = Seen { tokens, complete: true, content_started: true, error: false, deltas, generated_in };
         assert_eq!(seen, whole, "{route:?} {streaming}");
+        let tells = matches!(route, InferenceRoute::ChatCompletions | InferenceRoute::Completions);
+        assert_eq!(generated_in.is_some_and(|time| !time.is_zero()), tells, "{route:?} {streaming}: {generated_in:?}");
     }
 }
 

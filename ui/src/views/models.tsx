@@ -153,6 +153,7 @@ export function ModelsView() {
             <div
               class="table models"
               classList={{ fits: hasFit() }}
+              style={{ "--rows": found().length }}
               role="table"
               aria-label="Models"
               aria-rowcount={found().length + 1}

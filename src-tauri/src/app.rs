@@ -2,10 +2,13 @@
 
 use std::io::Write;
 use std::process::ExitCode;
-use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 
 use corral_client::Programs;
+use corral_core::snapshot::{Notice, NoticeLevel};
 use corral_daemon::{Environment, Paths};
+use jiff::Timestamp;
 use tauri::{App, Builder, Context, Wry};
 use tauri_plugin_dialog::DialogExt;
 use tauri_plugin_window_state::StateFlags;
@@ -26,7 +29,34 @@ pub(crate) struct Desk {
     /// Whether somebody waits to hear that the window can be used.
     pub(crate) attached: bool,
     /// Said once, with the first events.
-    pub(crate) notice: std::sync::Mutex<Option<String>>,
+    pub(crate) notice: Mutex<Option<Notice>>,
+    /// Whether the page that is shown can be used.
+    pub(crate) usable: AtomicBool,
+    /// Why the window is given up.
+    pub(crate) given_up: Mutex<Option<String>>,
+}
+
+impl Desk {
+    /// What is to be said once; none where it has been.
+    pub(crate) fn take_notice(&self) -> Option<Notice> {
+        self.notice.lock().unwrap_or_else(PoisonError::into_inner).take()
+    }
+
+    /// Says this with the next events.
+    pub(crate) fn tell(&self, message: String) {
+        let notice = notice(NoticeLevel::Error, message);
+        *self.notice.lock().unwrap_or_else(PoisonError::into_inner) = Some(notice);
+    }
+
+    /// The page has ended; whether it could be used.
+    pub(crate) fn page_ends(&self) -> bool {
+        self.usable.swap(false, Ordering::Relaxed)
+    }
+
+    /// Says at the end why the window is given up.
+    pub(crate) fn give_up(&self, why: &str) {
+        *self.given_up.lock().unwrap_or_else(PoisonError::into_inner) = Some(why.to_owned());
+    }
 }
 
 /// What keeps the window from being shown.
@@ -38,15 +68,31 @@ pub(crate) enum Failure {
     /// Corral.
     #[error("{0}")]
     Corral(#[from] corral_core::Error),
+    /// What windows are shown on.
+    #[error("there is no display: {0}")]
+    NoDisplay(String),
+    /// The web view, in the end.
+    #[error("{0}")]
+    GivenUp(String),
 }
 
 /// Shows the window until it is closed, or asks for a folder.
 pub(crate) fn run(args: Args, env: Environment) -> Result<ExitCode, Failure> {
     let paths = Paths::resolve(&env)?;
+    gtk::init().map_err(|_| Failure::NoDisplay(display_of(&env)))?;
     #[allow(clippy::disallowed_methods, reason = "what Tauri writes here can only end a program that is miscompiled")]
     let mut context: Context<Wry> = tauri::generate_context!();
     drop(context.set_assets(Box::new(Dashboard)));
     let builder = Builder::default().plugin(tauri_plugin_dialog::init());
+    let desk = Arc::new(Desk {
+        env,
+        paths: paths.clone(),
+        programs: Programs::beside_this()?,
+        attached: args.attached,
+        notice: Mutex::new(args.notice.map(|message| notice(NoticeLevel::Info, message))),
+        usable: AtomicBool::new(false),
+        given_up: Mutex::new(None),
+    });
     let app = if args.choose_folder {
         builder.setup(|app| {
             choose_folder(app);
@@ -54,17 +100,15 @@ pub(crate) fn run(args: Args, env: Environment) -> Result<ExitCode, Failure> {
         })
     } else {
         let flags = StateFlags::SIZE | StateFlags::POSITION | StateFlags::MAXIMIZED;
-        let state = tauri_plugin_window_state::Builder::new().with_state_flags(flags).build();
-        let desk = Desk {
-            env,
-            paths: paths.clone(),
-            programs: Programs::beside_this()?,
-            attached: args.attached,
-            notice: std::sync::Mutex::new(args.notice),
+        let state = tauri_plugin_window_state::Builder::new().with_state_flags(flags);
+        // Where this home's files are, which need not be where the plugin would put it.
+        let state = match paths.state_dir.join("window.json").to_str() {
+            Some(file) => state.with_filename(file),
+            None => state,
         };
         builder
-            .plugin(state)
-            .manage(Arc::new(desk))
+            .plugin(state.build())
+            .manage(desk.clone())
             .manage(Streams::default())
             .invoke_handler(tauri::generate_handler![
                 commands::api,
@@ -85,7 +129,22 @@ pub(crate) fn run(args: Args, env: Environment) -> Result<ExitCode, Failure> {
             })
     };
     let code = app.build(context)?.run_return(|_, _| {});
+    if let Some(why) = desk.given_up.lock().unwrap_or_else(PoisonError::into_inner).take() {
+        return Err(Failure::GivenUp(why));
+    }
     Ok(u8::try_from(code).map_or(ExitCode::FAILURE, ExitCode::from))
+}
+
+fn notice(level: NoticeLevel, message: String) -> Notice {
+    Notice { at: Timestamp::now(), level, message, error: None }
+}
+
+/// Why no display can be had.
+fn display_of(env: &Environment) -> String {
+    match env.get("WAYLAND_DISPLAY").or_else(|| env.get("DISPLAY")) {
+        Some(display) => format!("{display} does not answer"),
+        None => "neither WAYLAND_DISPLAY nor DISPLAY is set".to_owned(),
+    }
 }
 
 /// Asks for a folder and prints it; nothing where nobody chose one.

@@ -35,15 +35,17 @@ pub(crate) enum Page {
     Logs,
     /// What requests cost
     Usage,
-    /// Settings, and models.toml
+    /// Settings
     Settings,
+    /// The text of models.toml
+    Catalog,
     /// What is missing on this machine
     Health,
 }
 
 impl Page {
-    /// Its name in the dashboard's address.
-    pub(crate) fn name(self) -> &'static str {
+    /// What leads to it behind `#` in the dashboard's address.
+    pub(crate) fn fragment(self) -> &'static str {
         match self {
             Self::Models => "models",
             Self::Gpu => "gpu",
@@ -51,6 +53,7 @@ impl Page {
             Self::Logs => "logs",
             Self::Usage => "usage",
             Self::Settings => "settings",
+            Self::Catalog => "settings/catalog",
             Self::Health => "health",
         }
     }
@@ -66,7 +69,8 @@ mod tests {
     fn the_arguments_are_sound_and_pages_have_the_names_of_the_addresses() {
         Args::command().debug_assert();
         for page in Page::value_variants() {
-            assert_eq!(Page::from_str(page.name(), false).as_ref(), Ok(page));
+            let name = page.fragment().rsplit('/').next().unwrap();
+            assert_eq!(Page::from_str(name, false).as_ref(), Ok(page));
         }
     }
 }

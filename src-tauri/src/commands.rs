@@ -2,8 +2,10 @@
 
 #![allow(clippy::needless_pass_by_value, reason = "Tauri hands the arguments of a command over by value")]
 
+use std::io::BufRead;
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 
 use corral_client::Client;
 use corral_core::{Code, Error, ErrorBody};
@@ -51,13 +53,9 @@ pub(crate) async fn events(
     live: bool,
     channel: Channel<Value>,
 ) -> Answered<StreamId> {
-    let (desk, streams) = (desk.inner().clone(), streams.inner().clone());
-    blocking(move || {
-        let stream = Client::of_home(&desk.env)?.stream(if live { "/events?live=1" } else { "/events" })?;
-        let notice = desk.notice.lock().ok().and_then(|mut notice| notice.take());
-        Ok(streams.events(stream, notice, channel))
-    })
-    .await
+    let path = if live { "/events?live=1" } else { "/events" };
+    open(&desk, &streams, path.to_owned(), |desk, streams, stream| streams.events(stream, desk.take_notice(), channel))
+        .await
 }
 
 /// Sends the lines of `llama-server`'s log until they end.
@@ -68,12 +66,8 @@ pub(crate) async fn logs(
     tail: usize,
     channel: Channel<Value>,
 ) -> Answered<StreamId> {
-    let (desk, streams) = (desk.inner().clone(), streams.inner().clone());
-    blocking(move || {
-        let stream = Client::of_home(&desk.env)?.stream(&format!("/logs?tail={tail}&follow=1"))?;
-        Ok(streams.lines(stream, channel))
-    })
-    .await
+    let path = format!("/logs?tail={tail}&follow=1");
+    open(&desk, &streams, path, |_, streams, stream| streams.lines(stream, channel)).await
 }
 
 /// Ends one of the two above.
@@ -119,6 +113,7 @@ pub(crate) async fn save_file(app: AppHandle, name: String, text: String) -> Ans
 /// The first page can be used: whoever waits for that is told.
 #[tauri::command]
 pub(crate) fn window_ready(desk: State<'_, Arc<Desk>>) {
+    desk.usable.store(true, Ordering::Relaxed);
     if desk.attached {
         use std::io::Write;
         // Nobody may be reading any more.
@@ -129,6 +124,21 @@ pub(crate) fn window_ready(desk: State<'_, Arc<Desk>>) {
 fn ask_for_folder(app: &AppHandle) -> Option<PathBuf> {
     let chosen = app.dialog().file().set_title("Open local Claude in").blocking_pick_folder();
     chosen.and_then(|chosen| chosen.into_path().ok())
+}
+
+/// Opens one of the daemon's streams, and hands it over to be sent.
+async fn open(
+    desk: &Arc<Desk>,
+    streams: &Streams,
+    path: String,
+    send: impl FnOnce(&Desk, &Streams, Box<dyn BufRead + Send>) -> StreamId + Send + 'static,
+) -> Answered<StreamId> {
+    let (desk, streams) = (desk.clone(), streams.clone());
+    blocking(move || {
+        let stream = Client::of_home(&desk.env)?.stream(&path)?;
+        Ok(send(&desk, &streams, Box::new(stream)))
+    })
+    .await
 }
 
 /// Does what waits apart from the window.

@@ -9,29 +9,39 @@ mod commands;
 mod streams;
 mod window;
 
+use std::io::Write;
 use std::process::ExitCode;
 
 use clap::Parser;
-use corral_daemon::Environment;
-use tracing_subscriber::EnvFilter;
+use corral_daemon::{Environment, log_to_stderr};
 
 use crate::args::Args;
 
 fn main() -> ExitCode {
     let args = Args::parse();
+    tell_last_why_it_breaks_down();
     let env = Environment::from_process();
-    let directives = env.get("CORRAL_LOG").or_else(|| env.get("RUST_LOG")).unwrap_or("warn").to_owned();
-    tracing_subscriber::fmt()
-        .with_env_filter(EnvFilter::builder().parse_lossy(directives))
-        .with_target(false)
-        .with_ansi(false)
-        .with_writer(std::io::stderr)
-        .init();
+    log_to_stderr(&env, "warn", false);
     match app::run(args, env) {
         Ok(code) => code,
         Err(error) => {
-            tracing::error!("{error}");
+            say(&error.to_string());
             ExitCode::FAILURE
         }
     }
+}
+
+/// The tray shows the last line that is said here.
+fn say(why: &str) {
+    // Nobody may be reading any more.
+    let _ = writeln!(std::io::stderr(), "{why}");
+}
+
+/// A panic's words end with how to see more of it: what it is about is said again behind them.
+fn tell_last_why_it_breaks_down() {
+    let usual = std::panic::take_hook();
+    std::panic::set_hook(Box::new(move |panic| {
+        usual(panic);
+        say(panic.payload_as_str().unwrap_or("its program broke down"));
+    }));
 }

@@ -4,8 +4,7 @@ use std::collections::HashSet;
 use std::io::BufRead;
 use std::sync::{Arc, Mutex, PoisonError};
 
-use corral_core::snapshot::{Notice, NoticeLevel};
-use jiff::Timestamp;
+use corral_core::snapshot::Notice;
 use serde_json::{Value, json};
 use tauri::ipc::Channel;
 
@@ -27,11 +26,9 @@ impl Streams {
     pub(crate) fn events(
         &self,
         stream: impl BufRead + Send + 'static,
-        notice: Option<String>,
+        notice: Option<Notice>,
         channel: Channel<Value>,
     ) -> StreamId {
-        let notice =
-            notice.map(|message| Notice { at: Timestamp::now(), level: NoticeLevel::Info, message, error: None });
         let notice = notice.map(|notice| json!({ "event": "notice", "data": notice }));
         let events = corral_client::raw(stream).filter_map(|(event, data)| {
             let data: Value = serde_json::from_str(&data).ok()?;
@@ -49,6 +46,11 @@ impl Streams {
     /// Ends a stream, with what comes next in it.
     pub(crate) fn stop(&self, id: StreamId) {
         self.open().ids.remove(&id);
+    }
+
+    /// Ends all of them.
+    pub(crate) fn stop_all(&self) {
+        self.open().ids.clear();
     }
 
     fn send(&self, messages: impl Iterator<Item = Value> + Send + 'static, channel: Channel<Value>) -> StreamId {

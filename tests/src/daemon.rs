@@ -45,7 +45,12 @@ pub struct Ended {
 
 /// The `corral` command in a home, with a clean environment.
 pub fn corral(home: &SandboxHome, args: &[&str]) -> Command {
-    dressed(Command::new(corral_binary()), home, args)
+    of(home, "corral", args)
+}
+
+/// One of Corral's programs in a home, with a clean environment.
+pub fn of(home: &SandboxHome, program: &str, args: &[&str]) -> Command {
+    dressed(Command::new(corral_binary().with_file_name(program)), home, args)
 }
 
 /// One of Corral's programs in a home, with a clean environment.

@@ -31,6 +31,7 @@ pub mod template;
 pub mod tmux;
 pub mod user;
 pub mod wait;
+pub mod window;
 
 pub use api::{Answer, Api};
 pub use catalog::Models;
@@ -44,6 +45,7 @@ pub use local::Local;
 pub use panel::{Bus, Panel};
 pub use question::{Manner, Question, prompt};
 pub use wait::until;
+pub use window::Window;
 
 /// How long anything on these small models may take, unless a test is about its time. A busy machine of two cores is
 /// no reason to fail.

@@ -166,12 +166,21 @@ impl Panel {
     /// Appears on the bus, with its notifications.
     #[track_caller]
     pub fn start(bus: &Bus) -> Self {
+        let panel = Self::without_icons(bus);
+        let watcher = Watcher(panel.seen.clone());
+        let served = panel.connection.object_server().at("/StatusNotifierWatcher", watcher);
+        assert_eq!(served, Ok(true), "a place on the bus");
+        panel.connection.request_name(WATCHER).expect("a name on the bus");
+        panel
+    }
+
+    /// Notifications only: the panel of a desktop that shows no icons.
+    #[track_caller]
+    pub fn without_icons(bus: &Bus) -> Self {
         let seen = Arc::new(Mutex::new(Seen::default()));
         let builder = connection::Builder::address(bus.address()).expect("an address");
         let connection = builder
-            .serve_at("/StatusNotifierWatcher", Watcher(seen.clone()))
-            .and_then(|builder| builder.serve_at("/org/freedesktop/Notifications", Notifications(seen.clone())))
-            .and_then(|builder| builder.name(WATCHER))
+            .serve_at("/org/freedesktop/Notifications", Notifications(seen.clone()))
             .and_then(|builder| builder.name(NOTIFICATIONS))
             .and_then(connection::Builder::build);
         Self { connection: connection.expect("a place on the bus"), seen }

@@ -3,8 +3,11 @@
 use std::collections::BTreeSet;
 use std::fs;
 use std::path::Path;
+use std::process::{Child, Command, Stdio};
 
 use rustix::process::{Pid, Signal};
+
+use crate::{PATIENCE, until};
 
 /// Sends a signal; one that cannot be delivered is the test's failure.
 pub fn signal(pid: u32, signal: Signal) {
@@ -33,6 +36,20 @@ pub fn with_argument(path: &Path) -> Vec<u32> {
     numbers.filter(|pid| *pid != std::process::id() && runs(*pid) && command_line(*pid).contains(&path)).collect()
 }
 
+/// The port that a process listens at on 127.0.0.1.
+pub fn listens_at(pid: u32) -> Option<u16> {
+    let links = fs::read_dir(format!("/proc/{pid}/fd")).ok()?.filter_map(|fd| fs::read_link(fd.ok()?.path()).ok());
+    let sockets: BTreeSet<String> =
+        links.filter_map(|link| Some(link.to_str()?.strip_prefix("socket:[")?.strip_suffix(']')?.to_owned())).collect();
+    let table = fs::read_to_string(format!("/proc/{pid}/net/tcp")).ok()?;
+    table.lines().find_map(|line| {
+        let fields: Vec<_> = line.split_whitespace().collect();
+        let port = fields.get(1)?.strip_prefix("0100007F:")?;
+        let listens = *fields.get(3)? == "0A" && sockets.contains(*fields.get(9)?);
+        listens.then(|| u16::from_str_radix(port, 16).ok())?
+    })
+}
+
 /// A process and all that it has started.
 pub fn family(pid: u32) -> BTreeSet<u32> {
     let mut all = BTreeSet::from([pid]);
@@ -47,4 +64,35 @@ pub fn family(pid: u32) -> BTreeSet<u32> {
         }
     }
     all
+}
+
+/// A program that is ended when this is dropped.
+#[derive(Debug)]
+pub struct Running(Child);
+
+impl Running {
+    /// Starts it; what it says is nobody's.
+    #[track_caller]
+    pub fn start(mut command: Command) -> Self {
+        command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
+        Self(command.spawn().expect("a program that can be started"))
+    }
+
+    /// Whether it has ended.
+    pub fn has_ended(&mut self) -> bool {
+        self.0.try_wait().is_ok_and(|ended| ended.is_some())
+    }
+
+    /// Waits for its end, and returns its exit code; -1 where a signal ended it.
+    #[track_caller]
+    pub fn ended(&mut self) -> i32 {
+        until(PATIENCE, "it ends", || self.0.try_wait().expect("a child can be waited for")).code().unwrap_or(-1)
+    }
+}
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
 }

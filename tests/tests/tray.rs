@@ -4,10 +4,11 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "test code: a panic is how it fails")]
 
 use std::fs;
-use std::process::{Child, Command, Stdio};
+use std::process::Stdio;
 
 use corral_testkit::SandboxHome;
 use corral_tests::local::Ran;
+use corral_tests::process::Running;
 use corral_tests::{Bus, Client, Daemon, Display, Manner, Models, PATIENCE, Panel, Question, parts, process, until};
 use rustix::process::Signal;
 
@@ -15,26 +16,6 @@ use rustix::process::Signal;
 fn tray(home: SandboxHome, bus: &Bus, more: &[(&str, &str)]) -> Daemon {
     let env = [&[("DBUS_SESSION_BUS_ADDRESS", bus.address())], more].concat();
     Daemon::start_tray(home, &["--hidden"], &env)
-}
-
-/// A program that is ended when this is dropped.
-struct Running(Child);
-
-impl Running {
-    fn start(mut command: Command) -> Self {
-        Self(command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap())
-    }
-
-    fn ended(&mut self) -> i32 {
-        until(PATIENCE, "it ends", || self.0.try_wait().unwrap()).code().unwrap_or(-1)
-    }
-}
-
-impl Drop for Running {
-    fn drop(&mut self) {
-        let _ = self.0.kill();
-        let _ = self.0.wait();
-    }
 }
 
 #[test]
@@ -284,12 +265,12 @@ fn a_catalog_that_is_broken_at_launch_is_said_and_mended_while_it_runs() {
     let tray = tray(home, &bus, &[]);
     let item = panel.item();
     until(PATIENCE, "mistakes are said", || {
-        item.try_menu()?.iter().any(|entry| entry.label.contains("in models.toml…")).then_some(())
+        item.try_menu()?.iter().any(|entry| entry.label.starts_with("models.toml:")).then_some(())
     });
     item.marks(&[("a", false)]);
     fs::write(tray.home().catalog(), good).unwrap();
     until(PATIENCE, "nothing is said any more", || {
-        (!item.try_menu()?.iter().any(|entry| entry.label.contains("in models.toml…"))).then_some(())
+        (!item.try_menu()?.iter().any(|entry| entry.label.starts_with("models.toml:"))).then_some(())
     });
 }
 
@@ -298,9 +279,13 @@ fn settings_that_cannot_be_read_keep_nobody_out() {
     let bus = Bus::start();
     let panel = Panel::start(&bus);
     let home = Models::process().tiny(&["a"]).home();
-    fs::write(home.path().join("config/settings.toml"), "= broken").unwrap();
+    let file = home.path().join("config/settings.toml");
+    fs::write(&file, "# mine\n= broken").unwrap();
     let tray = tray(home, &bus, &[]);
     panel.item().says("No model is loaded");
+    let told = panel.notification("settings.toml:2");
+    assert!(told.body.contains("mend the line"), "{told:?}");
+    assert_eq!(fs::read_to_string(&file).unwrap(), "# mine\n= broken");
     tray.api().switched("a");
 }
 

@@ -12,6 +12,9 @@ const MODELS: usize = 30;
 /// Most folders that the menu lists.
 const FOLDERS: usize = 8;
 
+/// Most mistakes in the catalog that the menu tells one by one.
+const MISTAKES: usize = 3;
+
 /// Most characters of a line that tells of an error.
 const LINE: usize = 80;
 
@@ -120,6 +123,8 @@ pub enum TrayEvent {
     Dashboard,
     /// Open the dashboard's log.
     Logs,
+    /// Open the catalog's text in the dashboard, with its mistakes.
+    Catalog,
     /// Start at login from now on, or no longer.
     AtLogin(bool),
     /// End Corral.
@@ -147,6 +152,9 @@ fn tooltip(view: &TrayView) -> (String, String) {
     let heading = view.snapshot.as_ref().filter(|snapshot| snapshot.phase == Phase::Ready);
     let heading = heading.and_then(|snapshot| snapshot.model.as_ref()).map(|model| name_of(model, &view.models));
     let mut lines = vec![status(view)];
+    if let Some(mistake) = view.snapshot.as_ref().and_then(|snapshot| mistakes(snapshot).into_iter().next()) {
+        lines.push(mistake);
+    }
     lines.extend(view.speed.and_then(speed));
     if let Some((used, total)) = view.vram {
         let gib = |bytes: u64| Gib(bytes).to_string();
@@ -226,19 +234,25 @@ fn shortened(line: &str) -> String {
     if line.chars().count() <= LINE { line.to_owned() } else { line.chars().take(LINE - 1).chain(['…']).collect() }
 }
 
+/// What is wrong in the catalog and where: a line each, without the folder, which is always the same.
+fn mistakes(snapshot: &Snapshot) -> Vec<String> {
+    let folder = Path::new(&snapshot.catalog.path).parent().map(|folder| format!("{}/", folder.display()));
+    let without =
+        |message: &str| shortened(&folder.iter().fold(message.to_owned(), |said, folder| said.replace(folder, "")));
+    snapshot.catalog.problems.iter().map(|problem| without(&problem.message)).collect()
+}
+
 fn menu(view: &TrayView) -> Vec<Entry> {
     let action = |label: &str, event: Option<TrayEvent>| Entry::Action { label: label.to_owned(), event };
     let mut menu = vec![Entry::Line(status(view))];
     let serves = view.snapshot.is_some();
     if let Some(snapshot) = &view.snapshot {
-        if !snapshot.catalog.problems.is_empty() {
-            let count = snapshot.catalog.problems.len();
-            let label = if count == 1 {
-                "1 mistake in models.toml…".to_owned()
-            } else {
-                format!("{count} mistakes in models.toml…")
-            };
-            menu.push(action(&label, Some(TrayEvent::Dashboard)));
+        let mistakes = mistakes(snapshot);
+        for mistake in mistakes.iter().take(MISTAKES) {
+            menu.push(action(mistake, Some(TrayEvent::Catalog)));
+        }
+        if mistakes.len() > MISTAKES {
+            menu.push(action(&format!("All {} mistakes…", mistakes.len()), Some(TrayEvent::Catalog)));
         }
         menu.push(Entry::Separator);
         menu.push(Entry::Submenu { label: "Models".to_owned(), entries: models(view, snapshot) });

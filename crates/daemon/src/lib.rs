@@ -14,6 +14,7 @@ mod paths;
 mod runtime_files;
 mod serve;
 mod settings_file;
+mod stderr_log;
 mod usage;
 mod watched_file;
 
@@ -27,3 +28,4 @@ pub use paths::Paths;
 pub use runtime_files::{DaemonFile, dashboard_page, private_dir, read_token};
 pub use serve::{ServeOptions, Serving, run, runtime, serve};
 pub use settings_file::read_settings;
+pub use stderr_log::log_to_stderr;

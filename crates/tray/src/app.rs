@@ -222,6 +222,7 @@ impl App {
             TrayEvent::ChooseFolder => Effect::ChooseFolder,
             TrayEvent::Dashboard => Effect::Open(Page::Models),
             TrayEvent::Logs => Effect::Open(Page::Logs),
+            TrayEvent::Catalog => Effect::Open(Page::Catalog),
             TrayEvent::AtLogin(on) => Effect::AtLogin(on),
             TrayEvent::Quit => Effect::Quit,
         }]

@@ -2,6 +2,7 @@
 
 use std::io;
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::time::Duration;
 
 use corral_api::dto::{HistoryList, ModelList, ModelState, ModelView, StartRequest, StopRequest, SwitchRequest};
@@ -12,6 +13,7 @@ use corral_daemon::{Autostart, Environment, Paths, read_settings, recent_folders
 use ksni::TrayMethods;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::mpsc::{self, UnboundedReceiver, UnboundedSender};
+use tokio::task::JoinHandle;
 use tokio::time::{Instant, Interval, MissedTickBehavior, interval, sleep_until};
 
 use crate::app::{App, Effect, Message, Toast};
@@ -34,7 +36,7 @@ pub(crate) struct Desk {
     env: Environment,
     paths: Paths,
     programs: Programs,
-    instance: Instance,
+    instance: Arc<Instance>,
     happened: UnboundedSender<Message>,
     happens: UnboundedReceiver<Message>,
     toasts: UnboundedSender<Toast>,
@@ -59,7 +61,7 @@ impl Desk {
             env,
             paths,
             programs,
-            instance,
+            instance: Arc::new(instance),
             happened,
             happens,
             toasts,
@@ -77,9 +79,15 @@ impl Desk {
         let mut signals = [SignalKind::terminate(), SignalKind::interrupt(), SignalKind::hangup()].map(signal);
         self.show_item().await?;
         self.follower = Some(follow(self.env.clone(), self.happened.clone()));
-        let restore = hidden && read_settings(&self.paths).is_ok_and(|settings| settings.restore_last);
+        let settings = read_settings(&self.paths);
+        let restore = hidden && settings.as_ref().is_ok_and(|settings| settings.restore_last);
+        if let Err(error) = settings {
+            self.fail(error);
+        }
         let mut app = App::new(restore);
-        self.read_desktop();
+        // Where the last local Claude was is known before one is asked for.
+        let _ = self.read_desktop().await;
+        let taking = tokio::spawn(take(self.instance.clone(), self.happened.clone()));
         if let Err(error) = self.serve().await {
             self.fail(error);
         }
@@ -91,10 +99,6 @@ impl Desk {
         loop {
             let message = tokio::select! {
                 Some(message) = self.happens.recv() => message,
-                request = self.instance.next() => match request.event() {
-                    Some(event) => Message::Asked(event),
-                    None => continue,
-                },
                 () = told(&mut signals) => break,
                 ended = ended(&mut self.hosted) => {
                     self.hosted = None;
@@ -124,14 +128,14 @@ impl Desk {
             }
             for effect in app.handle(message) {
                 if effect == Effect::Quit {
-                    return self.end().await;
+                    return self.end(taking).await;
                 }
                 if let Err(error) = self.carry_out(effect).await {
                     self.fail(error);
                 }
             }
         }
-        self.end().await
+        self.end(taking).await
     }
 
     async fn carry_out(&mut self, effect: Effect) -> Result<()> {
@@ -157,14 +161,14 @@ impl Desk {
             Effect::Start => self.ask("/start", StartRequest { model: None, wait: false }),
             Effect::Stop => self.ask("/stop", StopRequest { force: false, wait: false }),
             Effect::ReadModels => self.read_models(),
-            Effect::ReadDesktop => self.read_desktop(),
+            Effect::ReadDesktop => drop(self.read_desktop()),
             Effect::Serve => self.serve().await?,
             Effect::Open(page) => self.open(page).await?,
             Effect::OpenClaude(folder) => self.open_claude(folder),
             Effect::ChooseFolder => self.choose_folder(),
             Effect::AtLogin(on) => {
                 Autostart::new(&self.paths, self.programs.folder()).set(on)?;
-                self.read_desktop();
+                drop(self.read_desktop());
             }
             Effect::Quit => {}
         }
@@ -270,7 +274,7 @@ impl Desk {
         });
     }
 
-    fn read_desktop(&self) {
+    fn read_desktop(&self) -> JoinHandle<()> {
         let (paths, happened) = (self.paths.clone(), self.happened.clone());
         let autostart = Autostart::new(&paths, self.programs.folder());
         tokio::task::spawn_blocking(move || {
@@ -278,7 +282,7 @@ impl Desk {
             let at_login = autostart.state().ok().map(|state| state.enabled);
             let folders = recent_folders(&paths);
             let _ = happened.send(Message::Desktop { folders, at_login, notifications: settings.notifications });
-        });
+        })
     }
 
     async fn move_mark(&self) {
@@ -296,7 +300,9 @@ impl Desk {
         self.tell(Message::Failed(error));
     }
 
-    async fn end(mut self) -> Result<()> {
+    async fn end(mut self, taking: JoinHandle<()>) -> Result<()> {
+        self.instance.take_no_more();
+        taking.abort();
         self.window.close().await;
         if let Some(hosted) = self.hosted.take() {
             hosted.end().await;
@@ -305,6 +311,17 @@ impl Desk {
             item.shutdown().await;
         }
         Ok(())
+    }
+}
+
+/// Takes what later launches ask for, from the start on: serving may take a while to begin.
+async fn take(instance: Arc<Instance>, happened: UnboundedSender<Message>) {
+    loop {
+        if let Some(event) = instance.next().await.event()
+            && happened.send(Message::Asked(event)).is_err()
+        {
+            return;
+        }
     }
 }
 

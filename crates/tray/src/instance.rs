@@ -15,8 +15,8 @@ use tokio::time::{Instant, sleep, timeout};
 
 use crate::request::Request;
 
-/// How long a first launch may take to listen.
-const LISTENS_WITHIN: Duration = Duration::from_secs(5);
+/// How long a first launch may take to listen, and one that ends to end with all that it holds.
+const LISTENS_WITHIN: Duration = Duration::from_secs(15);
 
 /// Longest request, in bytes: a path, and a few words.
 const LONGEST: u64 = 16 << 10;
@@ -93,9 +93,16 @@ impl Instance {
     }
 }
 
+impl Instance {
+    /// Takes nothing more: whoever asks from now on waits for the lock, and is the next tray.
+    pub(crate) fn take_no_more(&self) {
+        let _ = std::fs::remove_file(&self.socket);
+    }
+}
+
 impl Drop for Instance {
     fn drop(&mut self) {
-        let _ = std::fs::remove_file(&self.socket);
+        self.take_no_more();
     }
 }
 

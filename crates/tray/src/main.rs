@@ -16,8 +16,7 @@ use std::process::ExitCode;
 use clap::Parser;
 use corral_client::Programs;
 use corral_core::Result;
-use corral_daemon::{Environment, Paths};
-use tracing_subscriber::EnvFilter;
+use corral_daemon::{Environment, Paths, log_to_stderr};
 
 use crate::desk::Desk;
 use crate::instance::{Instance, Launch};
@@ -26,13 +25,7 @@ use crate::request::{Args, Request};
 fn main() -> ExitCode {
     let args = Args::parse();
     let env = Environment::from_process();
-    let directives = env.get("CORRAL_LOG").or_else(|| env.get("RUST_LOG")).unwrap_or("info").to_owned();
-    tracing_subscriber::fmt()
-        .with_env_filter(EnvFilter::builder().parse_lossy(directives))
-        .with_target(false)
-        .with_ansi(false)
-        .with_writer(std::io::stderr)
-        .init();
+    log_to_stderr(&env, "info", false);
     match start(&args, env) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {

@@ -14,6 +14,8 @@ pub(crate) enum Page {
     Models,
     /// `llama-server`'s log.
     Logs,
+    /// The text of `models.toml`.
+    Catalog,
 }
 
 impl Page {
@@ -22,6 +24,7 @@ impl Page {
         match self {
             Self::Models => "models",
             Self::Logs => "logs",
+            Self::Catalog => "catalog",
         }
     }
 }
@@ -85,6 +88,7 @@ impl Request {
             Self::Nothing => None,
             Self::Open(Page::Models) => Some(TrayEvent::Dashboard),
             Self::Open(Page::Logs) => Some(TrayEvent::Logs),
+            Self::Open(Page::Catalog) => Some(TrayEvent::Catalog),
             Self::OpenClaude(folder) => Some(TrayEvent::OpenClaude(folder)),
             Self::Quit => Some(TrayEvent::Quit),
         }

@@ -116,7 +116,9 @@ async fn watch(mut child: Child, happened: UnboundedSender<Message>) {
         let mut lines = BufReader::new(stderr).split(b'\n');
         while let Ok(Some(line)) = lines.next_segment().await {
             tracing::debug!("the dashboard: {}", String::from_utf8_lossy(&line));
-            said = line;
+            if !line.trim_ascii().is_empty() {
+                said = line;
+            }
         }
     }
     let failed = match child.wait().await {
@@ -135,5 +137,21 @@ fn cannot(why: &str) -> Error {
 fn last_line(said: &[u8]) -> Option<String> {
     let said = said.len().checked_sub(usize::try_from(SAID).unwrap_or(usize::MAX)).map_or(said, |from| &said[from..]);
     let said = String::from_utf8_lossy(said);
-    said.lines().map(str::trim).rfind(|line| !line.is_empty()).map(ToOwned::to_owned)
+    let line = said.lines().map(str::trim).rfind(|line| !line.is_empty())?;
+    // GLib puts the program, the level and the time before what it has to say.
+    let rest = line.strip_prefix("** (").and_then(|line| line.split_once(" **: "));
+    Some(rest.map_or(line, |(_, rest)| rest.split_once(": ").map_or(rest, |(_, said)| said)).to_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn of_what_a_window_says_the_last_line_tells_why() {
+        assert_eq!(last_line(b" \n"), None);
+        assert_eq!(last_line(b"Gtk-Message: x\nthere is no display\n\n").as_deref(), Some("there is no display"));
+        let glib = b"** (corral-dashboard:7): ERROR **: 20:26:38.305: Unable to spawn: no such file";
+        assert_eq!(last_line(glib).as_deref(), Some("Unable to spawn: no such file"));
+    }
 }

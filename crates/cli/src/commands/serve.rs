@@ -3,10 +3,9 @@
 use std::io;
 
 use anstream::{AutoStream, ColorChoice};
-use corral_daemon::{Environment, ServeOptions, Serving};
+use corral_daemon::{Environment, ServeOptions, Serving, log_to_stderr};
 use serde::Serialize;
 use tokio_util::sync::CancellationToken;
-use tracing_subscriber::EnvFilter;
 
 use super::Outcome;
 use crate::args::ServeArgs;
@@ -25,16 +24,7 @@ struct Ready {
 /// Serves until a signal ends it.
 pub(crate) fn serve(args: &ServeArgs, env: Environment, json: bool) -> Outcome {
     let usual = if args.quiet { "warn" } else { "info" };
-    let directives = env.get("CORRAL_LOG").or_else(|| env.get("RUST_LOG")).unwrap_or(usual);
-    let colours = AutoStream::choice(&io::stderr()) != ColorChoice::Never;
-    let log = tracing_subscriber::fmt()
-        .with_env_filter(EnvFilter::builder().parse_lossy(directives))
-        .with_target(false)
-        .with_ansi(colours)
-        .with_writer(io::stderr)
-        .finish();
-    // The only one in this process, so there is none to be in its way.
-    let _ = tracing_subscriber::util::SubscriberInitExt::try_init(log);
+    log_to_stderr(&env, usual, AutoStream::choice(&io::stderr()) != ColorChoice::Never);
     let quiet = args.quiet;
     let on_ready = move |serving: &Serving| {
         if !quiet {

@@ -199,12 +199,17 @@ fn a_failure_is_one_short_line() {
 }
 
 #[test]
-fn mistakes_of_the_catalog_are_counted_and_lead_to_the_dashboard() {
+fn mistakes_of_the_catalog_are_told_with_their_places_and_lead_to_its_text() {
     let mut view = view(Phase::Stopped, None);
-    snapshot(&mut view).catalog.problems = vec![error("x")];
-    assert_eq!(tray(&view).menu[1], action("1 mistake in models.toml…", Some(TrayEvent::Dashboard)));
-    snapshot(&mut view).catalog.problems.push(error("y"));
-    assert_eq!(tray(&view).menu[1], action("2 mistakes in models.toml…", Some(TrayEvent::Dashboard)));
+    snapshot(&mut view).catalog.problems = vec![error("/c/models.toml:7:3: a key")];
+    let shown = tray(&view);
+    assert_eq!(shown.menu[1], action("models.toml:7:3: a key", Some(TrayEvent::Catalog)));
+    assert_eq!(shown.menu[2], Entry::Separator);
+    assert!(shown.tooltip.1.ends_with("\nmodels.toml:7:3: a key"), "{:?}", shown.tooltip);
+    snapshot(&mut view).catalog.problems.extend([error("x"), error("y"), error("z")]);
+    let shown = tray(&view);
+    assert_eq!(shown.menu[3], action("y", Some(TrayEvent::Catalog)));
+    assert_eq!(shown.menu[4], action("All 4 mistakes…", Some(TrayEvent::Catalog)));
 }
 
 #[test]

@@ -7,23 +7,14 @@ use std::fs::File;
 use std::io::{self, BufWriter, Write};
 use std::path::Path;
 
+mod format;
 mod random;
+mod shapes;
 
+pub use shapes::{ShapedModel, shapes};
+
+use format::{ALIGNMENT, Metadata, TYPE_FLOAT32, TYPE_INT32, TYPE_STRING, put_string};
 use random::Random;
-
-/// The magic number at the start of the file.
-const MAGIC: &[u8; 4] = b"GGUF";
-const VERSION: u32 = 3;
-/// Tensor data begins, and each tensor's data ends, at a multiple of this.
-const ALIGNMENT: u64 = 32;
-
-// `gguf_metadata_value_type`
-const TYPE_UINT32: u32 = 4;
-const TYPE_INT32: u32 = 5;
-const TYPE_FLOAT32: u32 = 6;
-const TYPE_BOOL: u32 = 7;
-const TYPE_STRING: u32 = 8;
-const TYPE_ARRAY: u32 = 9;
 
 // `ggml_type`
 const GGML_F32: u32 = 0;
@@ -86,36 +77,31 @@ impl TinyModel {
         let shape = Shape::of_size(self.pad_to_bytes);
         let tokens = vocabulary();
         let tensors = shape.tensors(tokens.len() as u64);
+        write_data(out, &self.metadata(&shape, &tokens), &tensors, &tokens, &mut Random::new(self.seed))
+    }
 
-        let metadata = self.metadata(&shape, &tokens);
-        let mut header = Vec::new();
-        header.extend_from_slice(MAGIC);
-        header.extend_from_slice(&VERSION.to_le_bytes());
-        header.extend_from_slice(&(tensors.len() as u64).to_le_bytes());
-        header.extend_from_slice(&metadata.count.to_le_bytes());
-        header.extend_from_slice(&metadata.bytes);
-        let mut offset = 0_u64;
-        for tensor in &tensors {
-            put_string(&mut header, &tensor.name);
-            header.extend_from_slice(&u32::try_from(tensor.dims.len()).expect("few dimensions").to_le_bytes());
-            for dim in &tensor.dims {
-                header.extend_from_slice(&dim.to_le_bytes());
-            }
-            header.extend_from_slice(&tensor.ggml_type().to_le_bytes());
-            header.extend_from_slice(&offset.to_le_bytes());
-            offset += tensor.bytes().next_multiple_of(ALIGNMENT);
-        }
-        header.resize(header.len().next_multiple_of(32), 0);
-        out.write_all(&header)?;
-
+    /// Writes the same model in several files, each of which says which part it is. Together they have the same
+    /// tensors, in the same order.
+    pub fn write_parts<P: AsRef<Path>>(
+        &self,
+        paths: impl IntoIterator<Item = P, IntoIter: ExactSizeIterator>,
+    ) -> io::Result<()> {
+        let paths = paths.into_iter();
+        let shape = Shape::of_size(self.pad_to_bytes);
+        let tokens = vocabulary();
+        let tensors = shape.tensors(tokens.len() as u64);
+        let number = |number: usize| u32::try_from(number).expect("few");
+        let (count, each) = (number(paths.len()), tensors.len().div_ceil(paths.len()));
         let mut random = Random::new(self.seed);
-        for tensor in &tensors {
-            tensor.write_data(out, &tokens, &mut random)?;
-            let padding = tensor.bytes().next_multiple_of(ALIGNMENT) - tensor.bytes();
-            out.write_all(&[0; 32][..usize::try_from(padding).expect("less than 32")])?;
+        for ((index, path), tensors_of) in paths.enumerate().zip(tensors.chunks(each)) {
+            let mut metadata = if index == 0 { self.metadata(&shape, &tokens) } else { Metadata::default() };
+            metadata.u32("split.no", number(index));
+            metadata.u32("split.count", count);
+            metadata.u32("split.tensors.count", number(tensors.len()));
+            let mut out = BufWriter::new(File::create(path)?);
+            write_data(&mut out, &metadata, tensors_of, &tokens, &mut random)?;
         }
-        out.flush()?;
-        Ok(header.len() as u64 + offset)
+        Ok(())
     }
 
     fn metadata(&self, shape: &Shape, tokens: &[Token]) -> Metadata {
@@ -157,6 +143,31 @@ impl TinyModel {
         metadata.string("tokenizer.chat_template", CHATML);
         metadata
     }
+}
+
+/// Writes header and data, and returns the number of bytes.
+fn write_data(
+    out: &mut impl Write,
+    metadata: &Metadata,
+    tensors: &[Tensor],
+    tokens: &[Token],
+    random: &mut Random,
+) -> io::Result<u64> {
+    let listed = tensors.iter().map(|tensor| format::Listed {
+        name: &tensor.name,
+        dims: &tensor.dims,
+        kind: tensor.ggml_type(),
+        bytes: tensor.bytes(),
+    });
+    let (header, data) = format::header(metadata, listed);
+    out.write_all(&header)?;
+    for tensor in tensors {
+        tensor.write_data(out, tokens, random)?;
+        let padding = tensor.bytes().next_multiple_of(ALIGNMENT) - tensor.bytes();
+        out.write_all(&[0; 32][..usize::try_from(padding).expect("less than 32")])?;
+    }
+    out.flush()?;
+    Ok(header.len() as u64 + data)
 }
 
 /// Writes the first half of a valid model file, as a download that was cut off leaves it.
@@ -312,51 +323,6 @@ fn vocabulary() -> Vec<Token> {
     // How SentencePiece writes a space.
     tokens.push(token("\u{2581}", TOKEN_NORMAL, true));
     tokens
-}
-
-#[derive(Default)]
-struct Metadata {
-    count: u64,
-    bytes: Vec<u8>,
-}
-
-impl Metadata {
-    fn key(&mut self, key: &str, kind: u32) -> &mut Vec<u8> {
-        self.count += 1;
-        put_string(&mut self.bytes, key);
-        self.bytes.extend_from_slice(&kind.to_le_bytes());
-        &mut self.bytes
-    }
-
-    fn string(&mut self, key: &str, value: &str) {
-        put_string(self.key(key, TYPE_STRING), value);
-    }
-
-    fn u32(&mut self, key: &str, value: u32) {
-        self.key(key, TYPE_UINT32).extend_from_slice(&value.to_le_bytes());
-    }
-
-    fn f32(&mut self, key: &str, value: f32) {
-        self.key(key, TYPE_FLOAT32).extend_from_slice(&value.to_le_bytes());
-    }
-
-    fn bool(&mut self, key: &str, value: bool) {
-        self.key(key, TYPE_BOOL).push(u8::from(value));
-    }
-
-    fn array<T>(&mut self, key: &str, kind: u32, items: &[T], put: impl Fn(&T, &mut Vec<u8>)) {
-        let out = self.key(key, TYPE_ARRAY);
-        out.extend_from_slice(&kind.to_le_bytes());
-        out.extend_from_slice(&(items.len() as u64).to_le_bytes());
-        for item in items {
-            put(item, out);
-        }
-    }
-}
-
-fn put_string(out: &mut Vec<u8>, text: &str) {
-    out.extend_from_slice(&(text.len() as u64).to_le_bytes());
-    out.extend_from_slice(text.as_bytes());
 }
 
 #[cfg(test)]

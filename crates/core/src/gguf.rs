@@ -9,19 +9,15 @@ use std::path::Path;
 use crate::error::{Code, Error};
 
 mod cursor;
+mod header;
+mod model;
 mod parts;
 mod types;
 
+pub use self::header::{Header, Tensor, Value, read};
+pub use self::model::Model;
 pub use self::parts::{PartName, parts};
-
-use cursor::Cursor;
-
-const MAGIC: [u8; 4] = *b"GGUF";
-const DEFAULT_ALIGNMENT: u64 = 32;
-/// `GGML_MAX_DIMS`
-const MAX_DIMENSIONS: u32 = 4;
-/// A longer text is not kept, only skipped: names are short.
-const MAX_KEPT_TEXT: u64 = 64 * 1024;
+pub use self::types::{TensorType, tensor_type};
 
 /// What the header of one GGUF file tells.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -121,138 +117,7 @@ impl GgufError {
 /// assert!(matches!(inspect(page), Err(GgufError::NotGguf)));
 /// ```
 pub fn inspect(file: impl Read + Seek) -> Result<GgufSummary, GgufError> {
-    let mut cursor = Cursor::new(file)?;
-    // Whatever is not a GGUF file is said to be none, however short it is.
-    if cursor.size() < 4 || cursor.bytes::<4>()? != MAGIC {
-        return Err(GgufError::NotGguf);
-    }
-    match cursor.u32()? {
-        2 | 3 => {}
-        version if matches!(version.swap_bytes(), 1..=3) => return Err(GgufError::BigEndian),
-        version => return Err(GgufError::Version(version)),
-    }
-    let tensors = cursor.u64()?;
-    let metadata = cursor.u64()?;
-    let found = Metadata::read(&mut cursor, metadata)?;
-
-    let mut extent = Extent::default();
-    for _ in 0..tensors {
-        extent.add_tensor(&mut cursor)?;
-    }
-    let alignment = found.alignment.unwrap_or(DEFAULT_ALIGNMENT);
-    if alignment > 1 << 20 || !alignment.is_power_of_two() {
-        return Err(GgufError::Damaged(format!("an alignment of {alignment}")));
-    }
-    // The position is below the file's size, so this stays far below the largest number.
-    let begin = cursor.position().next_multiple_of(alignment);
-    let end = if tensors == 0 { Some(cursor.position()) } else { begin.checked_add(extent.end) };
-    let described = end.ok_or_else(|| GgufError::Damaged("a tensor beyond any file's end".to_owned()))?;
-    if described > cursor.size() {
-        return Err(GgufError::Truncated { actual: cursor.size(), described: Some(described) });
-    }
-    Ok(GgufSummary {
-        context_length: found.context_length(),
-        split: found.split(),
-        architecture: found.architecture,
-        name: found.name,
-        file_type: found.file_type,
-        tensors,
-        size_bytes: cursor.size(),
-        described_bytes: extent.complete.then_some(described),
-    })
-}
-
-/// The few metadata values that are kept.
-#[derive(Debug, Default)]
-struct Metadata {
-    architecture: Option<String>,
-    name: Option<String>,
-    file_type: Option<u64>,
-    alignment: Option<u64>,
-    split_index: Option<u64>,
-    split_count: Option<u64>,
-    /// By architecture, as the keys may come in any order.
-    context_lengths: Vec<(String, u64)>,
-}
-
-impl Metadata {
-    fn read<R: Read + Seek>(cursor: &mut Cursor<R>, count: u64) -> Result<Self, GgufError> {
-        let mut found = Self::default();
-        for _ in 0..count {
-            let key = cursor.text(MAX_KEPT_TEXT)?.unwrap_or_default();
-            let kind = cursor.u32()?;
-            match (key.as_str(), kind) {
-                ("general.architecture", types::STRING) => found.architecture = cursor.text(MAX_KEPT_TEXT)?,
-                ("general.name", types::STRING) => found.name = cursor.text(MAX_KEPT_TEXT)?,
-                ("general.file_type", _) => found.file_type = cursor.number(kind)?,
-                ("general.alignment", _) => found.alignment = cursor.number(kind)?,
-                ("split.no", _) => found.split_index = cursor.number(kind)?,
-                ("split.count", _) => found.split_count = cursor.number(kind)?,
-                _ => match key.strip_suffix(".context_length") {
-                    // One is usual, a few would be odd: no file makes this list long.
-                    Some(architecture) if found.context_lengths.len() < 16 => {
-                        if let Some(length) = cursor.number(kind)? {
-                            found.context_lengths.push((architecture.to_owned(), length));
-                        }
-                    }
-                    _ => cursor.skip_value(kind)?,
-                },
-            }
-        }
-        Ok(found)
-    }
-
-    fn context_length(&self) -> Option<u64> {
-        let architecture = self.architecture.as_deref()?;
-        self.context_lengths.iter().find(|(of, _)| of == architecture).map(|(_, length)| *length)
-    }
-
-    fn split(&self) -> Option<Split> {
-        let count = self.split_count.filter(|count| *count > 1)?;
-        Some(Split { index: self.split_index.unwrap_or(0), count })
-    }
-}
-
-/// How far the tensors reach, from the beginning of the tensor data.
-#[derive(Debug)]
-struct Extent {
-    /// In bytes: exact when complete, else at least this.
-    end: u64,
-    /// All types are known.
-    complete: bool,
-}
-
-impl Default for Extent {
-    fn default() -> Self {
-        Self { end: 0, complete: true }
-    }
-}
-
-impl Extent {
-    fn add_tensor<R: Read + Seek>(&mut self, cursor: &mut Cursor<R>) -> Result<(), GgufError> {
-        cursor.skip_text()?;
-        let dimensions = cursor.u32()?;
-        if dimensions > MAX_DIMENSIONS {
-            return Err(GgufError::Damaged(format!("a tensor of {dimensions} dimensions")));
-        }
-        let mut elements = Some(1_u64);
-        for _ in 0..dimensions {
-            let dimension = cursor.u64()?;
-            elements = elements.and_then(|elements| elements.checked_mul(dimension));
-        }
-        let kind = cursor.u32()?;
-        let offset = cursor.u64()?;
-        let size = if let Some((block, bytes)) = types::block_of(kind) {
-            elements.and_then(|elements| elements.div_ceil(block).checked_mul(bytes))
-        } else {
-            self.complete = false;
-            Some(0)
-        };
-        let end = size.and_then(|size| offset.checked_add(size));
-        let end = end.ok_or_else(|| GgufError::Damaged("a tensor larger than any file".to_owned()))?;
-        self.end = self.end.max(end);
-        Ok(())
-    }
+    read(file).map(|header| header.summary)
 }
 
 /// Both sizes in the unit that a person reads, or in bytes where that would hide the difference.

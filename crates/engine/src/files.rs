@@ -2,6 +2,7 @@
 
 use std::fs::{self, File};
 use std::io;
+use std::os::unix::fs::FileTypeExt;
 use std::path::{Path, PathBuf};
 
 use async_trait::async_trait;
@@ -9,6 +10,7 @@ use corral_core::gguf::{self, GgufSummary, PartName, parts};
 use corral_core::launch::LaunchSpec;
 use corral_core::ports::{Job, ModelFiles};
 use corral_core::{Code, Error, Result};
+use rustix::fs::{Mode, OFlags};
 
 use crate::errors;
 use crate::read_ahead::read_ahead;
@@ -68,7 +70,8 @@ pub fn check_model(file: &Path) -> Result<()> {
         )
         .hint(format!("give all parts their names back, as in `model-00001-of-{:05}.gguf`", split.count)));
     }
-    rest.iter().skip(1).try_for_each(|part| inspect(part).map(|_| ()))
+    rest.iter().skip(1).try_for_each(|part| inspect(part).map(|_| ()))?;
+    if summary.split.is_some() { read_model(file).map(|_| ()) } else { Ok(()) }
 }
 
 /// Checks the file of a multimodal projector, from its header alone.
@@ -76,18 +79,54 @@ pub fn check_projector(file: &Path) -> Result<()> {
     inspect(file).map(|_| ())
 }
 
+/// Reads what the headers of all files of a model say, and checks that they belong together. Of files of any size only
+/// the headers are read.
+pub fn read_model(file: &Path) -> Result<gguf::Model> {
+    let parts = parts(file);
+    let mut headers = Vec::new();
+    for part in &parts {
+        headers.push(gguf::read(open(part)?).map_err(|error| error.of_file(part))?);
+        // Alone if its own header says so, whatever its name does.
+        if headers.len() == 1 && headers.iter().all(|header| header.summary.split.is_none()) {
+            break;
+        }
+    }
+    gguf::Model::join(headers).map_err(|(index, error)| error.of_file(parts.get(index).map_or(file, PathBuf::as_path)))
+}
+
 fn inspect(path: &Path) -> Result<GgufSummary> {
-    let opened = File::open(path).and_then(|file| Ok((file.metadata()?, file)));
+    gguf::inspect(open(path)?).map_err(|error| error.of_file(path))
+}
+
+/// Opens a file that is one: opening does not wait for who writes into a pipe, nor does it wake a device.
+pub(crate) fn open(path: &Path) -> Result<File> {
+    let flags = OFlags::RDONLY | OFlags::CLOEXEC | OFlags::NONBLOCK | OFlags::NOCTTY;
+    let opened = rustix::fs::open(path, flags, Mode::empty()).map(File::from).map_err(io::Error::from);
+    let opened = opened.and_then(|file| Ok((file.metadata()?, file)));
     let (metadata, file) = opened.map_err(|error| unreadable(path, error))?;
-    if metadata.is_dir() {
+    let kind = metadata.file_type();
+    if kind.is_dir() {
         return Err(Error::new(Code::ModelFileInvalid, format!("`{}` is a folder", path.display()))
             .hint(similar(path, path).unwrap_or_else(|| "name the `.gguf` file itself".to_owned())));
     }
-    gguf::inspect(file).map_err(|error| error.of_file(path))
+    if !kind.is_file() {
+        let what = if kind.is_fifo() { "a named pipe" } else { "a device" };
+        return Err(Error::new(Code::ModelFileInvalid, format!("`{}` is {what} and not a file", path.display()))
+            .hint("llama-server maps its model into memory: name a `.gguf` file on a disk"));
+    }
+    Ok(file)
 }
 
 fn unreadable(path: &Path, error: io::Error) -> Error {
     let shown = path.display();
+    if error.raw_os_error() == Some(rustix::io::Errno::LOOP.raw_os_error()) {
+        let text = format!("`{shown}` is a link that leads back to itself");
+        return Error::new(Code::ModelFileMissing, text).hint("remove the link and download the model again");
+    }
+    if error.raw_os_error() == Some(rustix::io::Errno::NXIO.raw_os_error()) {
+        return Error::new(Code::ModelFileInvalid, format!("`{shown}` is a socket or a device and not a file"))
+            .hint("llama-server maps its model into memory: name a `.gguf` file on a disk");
+    }
     if error.kind() != io::ErrorKind::NotFound {
         return Error::new(Code::ModelFileMissing, format!("`{shown}` cannot be read"))
             .because(error)
@@ -189,6 +228,64 @@ mod tests {
         LocalModelFiles.check(&spec(part(1))).await.unwrap();
         let error = failure(part(2)).await;
         assert!(hint(&error).contains("m-00001-of-00003.gguf"), "{error:?}");
+    }
+
+    /// Each of these has been a way to hang or to mislead: they are answered at once, with what is wrong.
+    #[tokio::test]
+    async fn what_is_no_file_is_never_opened_for_long() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = |name: &str| dir.path().join(name);
+        rustix::fs::mkfifoat(rustix::fs::CWD, path("pipe.gguf"), Mode::RUSR | Mode::WUSR).unwrap();
+        fs::create_dir(path("folder.gguf")).unwrap();
+        let _socket = std::os::unix::net::UnixListener::bind(path("socket.gguf")).unwrap();
+        std::os::unix::fs::symlink("/dev/zero", path("device.gguf")).unwrap();
+        std::os::unix::fs::symlink(path("loop.gguf"), path("loop.gguf")).unwrap();
+        for (name, code, says) in [
+            ("pipe.gguf", Code::ModelFileInvalid, "is a named pipe"),
+            ("folder.gguf", Code::ModelFileInvalid, "is a folder"),
+            ("socket.gguf", Code::ModelFileInvalid, "is a socket"),
+            ("device.gguf", Code::ModelFileInvalid, "is a device"),
+            ("loop.gguf", Code::ModelFileMissing, "leads back to itself"),
+        ] {
+            let error = failure(path(name)).await;
+            assert_eq!(error.code(), code, "{error:?}");
+            assert!(error.to_string().contains(says) && error.body().hint.is_some(), "{error:?}");
+            assert_eq!(read_model(&path(name)).unwrap_err().to_string(), error.to_string());
+        }
+        // Nor does reading ahead wait for who would write into the pipe.
+        LocalModelFiles.prefetch(&spec(path("pipe.gguf")), &Job::unwatched()).await;
+    }
+
+    #[test]
+    fn a_file_without_the_right_to_read_it_is_named() {
+        let dir = tempfile::tempdir().unwrap();
+        let file = dir.path().join("m.gguf");
+        TinyModel::new(1).write(&file).unwrap();
+        let error = unreadable(&file, io::Error::from(io::ErrorKind::PermissionDenied));
+        assert_eq!(error.code(), Code::ModelFileMissing);
+        assert!(error.to_string().contains("permission denied"), "{error:?}");
+        assert!(error.body().hint.unwrap().contains("right to read"));
+    }
+
+    #[test]
+    fn a_model_in_parts_is_read_as_one_and_links_to_itself_are_found() {
+        let dir = tempfile::tempdir().unwrap();
+        let part = |index: u32| dir.path().join(format!("m-0000{index}-of-00002.gguf"));
+        TinyModel::new(1).write(part(1)).unwrap();
+        // Its header knows of no second part, so there is none.
+        let alone = read_model(&part(1)).unwrap();
+        assert_eq!((alone.architecture.as_str(), alone.tensors.len()), ("llama", 21));
+
+        TinyModel::new(1).write_parts([part(1), part(2)]).unwrap();
+        let whole = read_model(&part(1)).unwrap();
+        assert_eq!(whole.tensors, alone.tensors);
+        check_model(&part(1)).unwrap();
+        fs::remove_file(part(2)).unwrap();
+        assert_eq!(read_model(&part(1)).unwrap_err().code(), Code::ModelFileMissing);
+        std::os::unix::fs::symlink(part(1), part(2)).unwrap();
+        let error = read_model(&part(1)).unwrap_err();
+        assert!(error.to_string().contains("part 1 of 2"), "{error}");
+        assert_eq!(check_model(&part(1)).unwrap_err().to_string(), error.to_string());
     }
 
     #[tokio::test]

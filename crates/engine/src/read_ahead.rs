@@ -12,6 +12,8 @@ use rustix::fs::Advice;
 use rustix::io::{ReadWriteFlags, preadv2};
 use tokio_util::sync::CancellationToken;
 
+use crate::files;
+
 /// What is looked at, and read where any of it is missing, at a time.
 const PIECE: u64 = 8 << 20;
 /// How far apart the bytes are that a piece is looked at by.
@@ -25,8 +27,8 @@ pub(crate) fn read_ahead(files: &[PathBuf], stop: &CancellationToken) -> u64 {
     let opened: Vec<(File, u64)> = files
         .iter()
         .filter_map(|path| {
-            let file = File::open(path).ok()?;
-            let size = file.metadata().ok().filter(fs::Metadata::is_file)?.len();
+            let file = files::open(path).ok()?;
+            let size = file.metadata().ok()?.len();
             Some((file, size))
         })
         .collect();

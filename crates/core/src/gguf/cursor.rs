@@ -83,7 +83,7 @@ impl<R: Read + Seek> Cursor<R> {
         Ok(Some(String::from_utf8_lossy(&bytes).into_owned()))
     }
 
-    pub(super) fn skip_text(&mut self) -> Result<(), GgufError> {
+    fn skip_text(&mut self) -> Result<(), GgufError> {
         let length = self.u64()?;
         self.skip(length)
     }
@@ -116,17 +116,25 @@ impl<R: Read + Seek> Cursor<R> {
             types::ARRAY if depth < MAX_DEPTH => {
                 let items = self.u32()?;
                 let count = self.u64()?;
-                if let Some(width) = types::width_of(items) {
-                    let bytes = count.checked_mul(width);
-                    return self.skip(bytes.ok_or_else(|| GgufError::Damaged(format!("an array of {count} items")))?);
-                }
-                // Each item takes at least its length field, so the end of the file ends this.
-                (0..count).try_for_each(|_| self.skip_nested(items, depth + 1))
+                self.skip_array(items, count, depth)
             }
             _ => match types::width_of(kind) {
                 Some(width) => self.skip(width),
                 None => Err(GgufError::Damaged(format!("a value of the unknown type {kind}"))),
             },
         }
+    }
+    /// The items of an array, of which only type and number were read.
+    pub(super) fn skip_items(&mut self, items: u32, count: u64) -> Result<(), GgufError> {
+        self.skip_array(items, count, 0)
+    }
+
+    fn skip_array(&mut self, items: u32, count: u64, depth: u32) -> Result<(), GgufError> {
+        if let Some(width) = types::width_of(items) {
+            let bytes = count.checked_mul(width);
+            return self.skip(bytes.ok_or_else(|| GgufError::Damaged(format!("an array of {count} items")))?);
+        }
+        // Each item takes at least its length field, so the end of the file ends this.
+        (0..count).try_for_each(|_| self.skip_nested(items, depth + 1))
     }
 }

@@ -7,13 +7,13 @@ pub(super) const UINT16: u32 = 2;
 pub(super) const INT16: u32 = 3;
 pub(super) const UINT32: u32 = 4;
 pub(super) const INT32: u32 = 5;
-const FLOAT32: u32 = 6;
-const BOOL: u32 = 7;
+pub(super) const FLOAT32: u32 = 6;
+pub(super) const BOOL: u32 = 7;
 pub(super) const STRING: u32 = 8;
 pub(super) const ARRAY: u32 = 9;
 pub(super) const UINT64: u32 = 10;
 pub(super) const INT64: u32 = 11;
-const FLOAT64: u32 = 12;
+pub(super) const FLOAT64: u32 = 12;
 
 /// The bytes of one metadata value, where all of its type have the same.
 pub(super) fn width_of(kind: u32) -> Option<u64> {
@@ -26,34 +26,81 @@ pub(super) fn width_of(kind: u32) -> Option<u64> {
     }
 }
 
-/// `ggml_type`: elements in a block, and the bytes of one. None for types newer than this table.
-pub(super) fn block_of(kind: u32) -> Option<(u64, u64)> {
-    Some(match kind {
-        24 => (1, 1),          // I8
-        1 | 25 | 30 => (1, 2), // F16, I16, BF16
-        0 | 26 => (1, 4),      // F32, I32
-        27 | 28 => (1, 8),     // I64, F64
-        2 | 20 => (32, 18),    // Q4_0, IQ4_NL
-        3 => (32, 20),         // Q4_1
-        6 => (32, 22),         // Q5_0
-        7 => (32, 24),         // Q5_1
-        8 => (32, 34),         // Q8_0
-        9 => (32, 36),         // Q8_1
-        39 => (32, 17),        // MXFP4
-        10 => (256, 84),       // Q2_K
-        11 | 21 => (256, 110), // Q3_K, IQ3_S
-        12 => (256, 144),      // Q4_K
-        13 => (256, 176),      // Q5_K
-        14 => (256, 210),      // Q6_K
-        15 => (256, 292),      // Q8_K
-        16 | 35 => (256, 66),  // IQ2_XXS, TQ2_0
-        17 => (256, 74),       // IQ2_XS
-        18 => (256, 98),       // IQ3_XXS
-        19 => (256, 50),       // IQ1_S
-        22 => (256, 82),       // IQ2_S
-        23 => (256, 136),      // IQ4_XS
-        29 => (256, 56),       // IQ1_M
-        34 => (256, 54),       // TQ1_0
+/// Whether it is a whole number of some width.
+pub(super) fn is_whole(kind: u32) -> bool {
+    matches!(kind, UINT8 | INT8 | UINT16 | INT16 | UINT32 | INT32 | UINT64 | INT64)
+}
+
+/// How a tensor's elements are kept: so many of them in a block of so many bytes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct TensorType {
+    /// As `llama-server` writes it after `--cache-type-k`, for instance `q8_0`.
+    pub name: &'static str,
+    /// Number of elements in a block.
+    pub block: u64,
+    /// Bytes of a block.
+    pub bytes: u64,
+}
+
+impl TensorType {
+    /// The type of a name, for instance `q8_0`; none where it is not known here.
+    pub fn named(name: &str) -> Option<Self> {
+        (0..=LAST).filter_map(tensor_type).find(|kind| kind.name == name)
+    }
+
+    /// The bytes of so many elements, in whole blocks; the largest number where it would be more than that.
+    pub fn bytes_of(self, elements: u64) -> u64 {
+        elements.div_ceil(self.block).saturating_mul(self.bytes)
+    }
+
+    /// More than one element is in a block.
+    pub fn is_quantised(self) -> bool {
+        self.block > 1
+    }
+}
+
+/// The largest `ggml_type` of the table.
+const LAST: u32 = 42;
+
+/// A `ggml_type` by its number, as `ggml.h` counts them; none for types newer than this table.
+pub fn tensor_type(kind: u32) -> Option<TensorType> {
+    let (name, block, bytes) = match kind {
+        0 => ("f32", 1, 4),
+        1 => ("f16", 1, 2),
+        2 => ("q4_0", 32, 18),
+        3 => ("q4_1", 32, 20),
+        6 => ("q5_0", 32, 22),
+        7 => ("q5_1", 32, 24),
+        8 => ("q8_0", 32, 34),
+        9 => ("q8_1", 32, 36),
+        10 => ("q2_K", 256, 84),
+        11 => ("q3_K", 256, 110),
+        12 => ("q4_K", 256, 144),
+        13 => ("q5_K", 256, 176),
+        14 => ("q6_K", 256, 210),
+        15 => ("q8_K", 256, 292),
+        16 => ("iq2_xxs", 256, 66),
+        17 => ("iq2_xs", 256, 74),
+        18 => ("iq3_xxs", 256, 98),
+        19 => ("iq1_s", 256, 50),
+        20 => ("iq4_nl", 32, 18),
+        21 => ("iq3_s", 256, 110),
+        22 => ("iq2_s", 256, 82),
+        23 => ("iq4_xs", 256, 136),
+        24 => ("i8", 1, 1),
+        25 => ("i16", 1, 2),
+        26 => ("i32", 1, 4),
+        27 => ("i64", 1, 8),
+        28 => ("f64", 1, 8),
+        29 => ("iq1_m", 256, 56),
+        30 => ("bf16", 1, 2),
+        34 => ("tq1_0", 256, 54),
+        35 => ("tq2_0", 256, 66),
+        39 => ("mxfp4", 32, 17),
+        40 => ("nvfp4", 64, 36),
+        41 => ("q1_0", 128, 18),
+        42 => ("q2_0", 64, 18),
         _ => return None,
-    })
+    };
+    Some(TensorType { name, block, bytes })
 }

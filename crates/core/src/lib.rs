@@ -9,6 +9,7 @@ pub mod configuration;
 pub mod controller;
 pub mod energy;
 pub mod error;
+pub mod fit;
 pub mod gguf;
 pub mod gpu;
 pub mod history;

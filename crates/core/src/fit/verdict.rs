@@ -1,0 +1,281 @@
+//! Does it fit, and if not, what would, and who is in the way?
+
+use serde::{Deserialize, Serialize};
+
+use super::{Architecture, Correction, MARGIN, Need, Placement, Profile, SMALLEST_CONTEXT, estimate};
+use crate::launch::{Gpu, GpuLayers};
+
+/// Contexts are cut to a multiple of this.
+const STEP: u32 = 1024;
+
+/// The memory of a GPU or of the host, in bytes.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Memory {
+    /// As a person calls it, for instance `GPU 0 (RTX 4090)`.
+    pub name: String,
+    /// All of it.
+    pub total: u64,
+    /// What is free now.
+    pub free: u64,
+    /// What the model that is loaded now gives back before the new one comes.
+    pub given_back: u64,
+    /// Who has some of the rest, the model that is loaded now excluded.
+    pub holders: Vec<Holder>,
+}
+
+impl Memory {
+    fn available(&self) -> u64 {
+        self.free.saturating_add(self.given_back).min(self.total)
+    }
+}
+
+/// Somebody who has memory.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Holder {
+    /// For instance a program's name, with its process id where several have that name.
+    pub name: String,
+    /// How much it has, in bytes.
+    pub bytes: u64,
+}
+
+/// The memory there is.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Machine {
+    /// The GPUs, in the order of their indexes.
+    pub gpus: Vec<Memory>,
+    /// The host's: what is available without swapping.
+    pub host: Memory,
+}
+
+/// What the model would have less of.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Reduction {
+    /// So many layers work on the CPU, slowly. `llama-server` does that by itself.
+    LayersOnCpu(u32),
+    /// It fits only with this context, in tokens. It has to be configured.
+    Context(u32),
+}
+
+/// Whether it fits.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Verdict {
+    /// As it is configured.
+    Fits,
+    /// Only with less.
+    Reduced(Reduction),
+    /// In no useful way.
+    No,
+}
+
+impl Verdict {
+    /// In one word: `fits`, `reduced` or `no`.
+    pub fn word(self) -> &'static str {
+        match self {
+            Self::Fits => "fits",
+            Self::Reduced(_) => "reduced",
+            Self::No => "no",
+        }
+    }
+}
+
+/// The answer.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Fit {
+    /// Whether it fits.
+    pub verdict: Verdict,
+    /// What it needs in the form that the verdict is about; of one that does not fit, as it is configured.
+    pub need: Need,
+    /// The context that this is for, in tokens.
+    pub ctx: u32,
+    /// How many layers, the output among them, are on GPUs.
+    pub gpu_layers: u32,
+    /// Why, one sentence.
+    pub reason: String,
+    /// Who has the memory that is missing, most first. Empty where it fits.
+    pub in_the_way: Vec<Holder>,
+}
+
+/// Judges whether a model fits.
+///
+/// Where the number of layers on GPUs is left to `llama-server`, it leaves [`MARGIN`] free on each and moves what does
+/// not fit to the host. Otherwise all has to be where it is told to be.
+pub fn judge(model: &Architecture, profile: &Profile, machine: &Machine, correction: &Correction) -> Fit {
+    let case = Case { model, profile, machine, correction, used: used(profile, machine) };
+    let all = u32::try_from(model.layers.len()).unwrap_or(u32::MAX).saturating_add(1);
+    let (wanted, by_itself) = match profile.gpu_layers {
+        _ if case.used.is_empty() => (0, false),
+        GpuLayers::Auto => (all, true),
+        GpuLayers::All => (all, false),
+        GpuLayers::Count(layers) => (layers.min(all), false),
+    };
+    let as_configured = case.need(profile.ctx, wanted);
+    let lacks = case.lacks(&as_configured, by_itself);
+    if lacks.is_empty() {
+        return case.fit(Verdict::Fits, as_configured, profile.ctx, wanted, by_itself);
+    }
+    // The more layers the better: the first that fits is taken.
+    let fewer = if by_itself { wanted } else { 0 };
+    for layers in (0..fewer).rev() {
+        let need = case.need(profile.ctx, layers);
+        if case.lacks(&need, true).is_empty() {
+            let verdict = Verdict::Reduced(Reduction::LayersOnCpu(all - layers));
+            return case.fit(verdict, need, profile.ctx, layers, true);
+        }
+    }
+    let least = if by_itself { 0 } else { wanted };
+    let fits = |ctx: u32| case.lacks(&case.need(ctx, least), by_itself).is_empty();
+    match largest(profile.ctx, fits) {
+        Some(ctx) => {
+            let layers =
+                (least..=wanted).rev().find(|layers| case.lacks(&case.need(ctx, *layers), by_itself).is_empty());
+            let layers = layers.unwrap_or(least);
+            let need = case.need(ctx, layers);
+            case.fit(Verdict::Reduced(Reduction::Context(ctx)), need, ctx, layers, by_itself)
+        }
+        None => case.fit(Verdict::No, as_configured, profile.ctx, wanted, by_itself),
+    }
+}
+
+/// The largest context below `ctx` that fits, given that a smaller one needs no more.
+fn largest(ctx: u32, fits: impl Fn(u32) -> bool) -> Option<u32> {
+    let (mut low, mut high) = (SMALLEST_CONTEXT / STEP, ctx.saturating_sub(1) / STEP);
+    if high < low || !fits(low * STEP) {
+        return None;
+    }
+    while low < high {
+        let middle = low + (high - low).div_ceil(2);
+        if fits(middle * STEP) { low = middle } else { high = middle - 1 }
+    }
+    Some(low * STEP)
+}
+
+/// The GPUs that a model may use, by index.
+fn used(profile: &Profile, machine: &Machine) -> Vec<usize> {
+    match &profile.gpu {
+        Gpu::None => Vec::new(),
+        Gpu::Auto => (0..machine.gpus.len()).collect(),
+        Gpu::Devices(devices) => {
+            devices.iter().map(|device| *device as usize).filter(|device| *device < machine.gpus.len()).collect()
+        }
+    }
+}
+
+/// One question, with what it is asked of.
+struct Case<'a> {
+    model: &'a Architecture,
+    profile: &'a Profile,
+    machine: &'a Machine,
+    correction: &'a Correction,
+    used: Vec<usize>,
+}
+
+/// Where how much is missing.
+struct Lack<'a> {
+    memory: &'a Memory,
+    needed: u64,
+}
+
+impl Case<'_> {
+    fn need(&self, ctx: u32, layers: u32) -> Need {
+        let profile = Profile { ctx, ..self.profile.clone() };
+        // As `llama-server` does: by what is free, unless it is told.
+        #[allow(clippy::cast_precision_loss, reason = "shares")]
+        let share = |(position, gpu): (usize, &usize)| match self.profile.tensor_split.as_slice() {
+            [] => self.machine.gpus.get(*gpu).map_or(0.0, |memory| memory.available() as f64),
+            given => given.get(position).copied().unwrap_or(0.0).max(0.0),
+        };
+        let gpus = self.used.iter().enumerate().map(share).collect();
+        self.correction.apply(&estimate(self.model, &profile, &Placement { gpus, layers }))
+    }
+
+    fn lacks(&self, need: &Need, by_itself: bool) -> Vec<Lack<'_>> {
+        let margin = if by_itself { MARGIN } else { 0 };
+        let gpus = self.used.iter().zip(&need.gpus).filter_map(|(gpu, space)| {
+            let (memory, needed) = (self.machine.gpus.get(*gpu)?, space.total());
+            let left = if needed > 0 { margin } else { 0 };
+            (needed.saturating_add(left) > memory.available()).then_some(Lack { memory, needed })
+        });
+        let host = Lack { memory: &self.machine.host, needed: need.host.total() };
+        let host = (host.needed > host.memory.available()).then_some(host);
+        gpus.chain(host).collect()
+    }
+
+    fn fit(&self, verdict: Verdict, need: Need, ctx: u32, gpu_layers: u32, by_itself: bool) -> Fit {
+        let as_wanted = match verdict {
+            Verdict::Fits => Vec::new(),
+            Verdict::No => self.lacks(&need, by_itself),
+            // Why not as configured.
+            Verdict::Reduced(_) => {
+                let layers = match self.profile.gpu_layers {
+                    GpuLayers::Count(layers) if !by_itself => layers,
+                    _ if self.used.is_empty() => 0,
+                    _ => u32::MAX,
+                };
+                let wanted = self.need(self.profile.ctx, layers);
+                return self.answer(verdict, need, ctx, gpu_layers, &self.lacks(&wanted, by_itself));
+            }
+        };
+        self.answer(verdict, need, ctx, gpu_layers, &as_wanted)
+    }
+
+    fn answer(&self, verdict: Verdict, need: Need, ctx: u32, gpu_layers: u32, lacks: &[Lack<'_>]) -> Fit {
+        let mut in_the_way: Vec<Holder> = lacks.iter().flat_map(|lack| lack.memory.holders.clone()).collect();
+        in_the_way.sort_by(|a, b| b.bytes.cmp(&a.bytes).then_with(|| a.name.cmp(&b.name)));
+        in_the_way.dedup();
+        let reason = self.reason(verdict, &need, lacks, &in_the_way);
+        Fit { verdict, need, ctx, gpu_layers, reason, in_the_way }
+    }
+
+    fn reason(&self, verdict: Verdict, need: &Need, lacks: &[Lack<'_>], in_the_way: &[Holder]) -> String {
+        let places = match (need.vram(), need.host.total()) {
+            (0, host) => format!("{} of memory", human(host)),
+            (vram, host) => format!("{} of GPU memory and {} of the host's", human(vram), human(host)),
+        };
+        let mut text = match verdict {
+            Verdict::Fits => format!("it needs {places}, and there is as much"),
+            Verdict::Reduced(Reduction::LayersOnCpu(layers)) => {
+                format!(
+                    "{layers} of {} layers go to the CPU, which is slow: {}",
+                    self.model.layers.len() + 1,
+                    short(lacks)
+                )
+            }
+            Verdict::Reduced(Reduction::Context(ctx)) => {
+                format!("it fits with a context of {ctx} and not with {}: {}", self.profile.ctx, short(lacks))
+            }
+            Verdict::No => format!("it does not fit, with no context: {}", short(lacks)),
+        };
+        if let Some(holder) = in_the_way.first() {
+            text = format!("{text}; {} has {}", holder.name, human(holder.bytes));
+        }
+        if self.profile.rough {
+            text.push_str(" (tensors are moved by arguments that are not followed here: this is a guess)");
+        }
+        text
+    }
+}
+
+/// What is missing where.
+fn short(lacks: &[Lack<'_>]) -> String {
+    let list = lacks.iter().map(|lack| {
+        format!(
+            "{} has {} to give, {} are needed",
+            lack.memory.name,
+            human(lack.memory.available()),
+            human(lack.needed)
+        )
+    });
+    list.collect::<Vec<_>>().join(", ")
+}
+
+/// For instance `4.7 GB`.
+fn human(bytes: u64) -> String {
+    let tenths = bytes.div_ceil(100_000_000);
+    if tenths >= 10 {
+        format!("{}.{} GB", tenths / 10, tenths % 10)
+    } else {
+        format!("{} MB", bytes.div_ceil(1_000_000))
+    }
+}

@@ -12,6 +12,7 @@ pub mod display;
 pub mod docker;
 pub mod editor;
 pub mod engine;
+pub mod fit;
 pub mod gateway;
 pub mod gpu_readings;
 pub mod http;

@@ -9,6 +9,7 @@
 mod dashboard;
 mod endurance;
 mod figures;
+mod fit;
 mod gateway;
 mod gateway_memory;
 mod hops;
@@ -36,7 +37,7 @@ struct Extent {
 type Section = fn(Extent, &mut Bounds);
 
 /// Everything that is measured, in this order. What is new gets a module beside these and a line here.
-const SECTIONS: [(&str, Section); 10] = [
+const SECTIONS: [(&str, Section); 11] = [
     ("switch", |extent, bounds| switch::costs(extent.pairs, bounds)),
     ("idle", |_, bounds| idle::costs(bounds)),
     ("list", |extent, bounds| list::costs(extent.pairs, bounds)),
@@ -44,6 +45,7 @@ const SECTIONS: [(&str, Section); 10] = [
     ("gateway", |extent, bounds| gateway::costs(extent.pairs, bounds)),
     ("gateway-memory", |_, bounds| gateway_memory::costs(bounds)),
     ("jail", |extent, bounds| jail::costs(extent.pairs, bounds)),
+    ("fit", |extent, bounds| fit::costs(extent.pairs, bounds)),
     ("tray", |extent, bounds| tray::costs(extent.pairs, bounds)),
     ("dashboard", |_, bounds| dashboard::costs(bounds)),
     ("endurance", |extent, bounds| endurance::costs(extent.minutes, bounds)),

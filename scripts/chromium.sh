@@ -10,7 +10,7 @@ names=(chromium chromium-browser google-chrome-stable google-chrome)
 # drives PROGRAM: it is no snap, and runs.
 drives() {
   local file
-  file="$(readlink -f "$1")" || return 1
+  file="$(readlink -f "$1")" && [[ -x "$file" ]] || return 1
   case "$file" in
     /snap/* | */snap) return 1 ;;
   esac

@@ -13,6 +13,10 @@ if (($# == 0)) || [[ " $* " == *" package "* ]]; then
   CORRAL_TEST_PACKAGE="$("$SCRIPTS/package.sh" --debug)"
   export CORRAL_TEST_PACKAGE
 fi
+# All of them have the time to fuzz for a minute.
+if (($# == 0)); then
+  export CORRAL_FUZZ_SECONDS="${CORRAL_FUZZ_SECONDS:-60}"
+fi
 cargo test --workspace --locked --no-fail-fast "$@" || failed=1
 if (($# == 0)); then
   CORRAL_TEST_BINARY="$(target_dir)/debug/corral"

@@ -1,4 +1,4 @@
-//! The dashboard's window for real: `corral-dashboard` in `WebKitGTK`, driven by WebKit's own `WebDriver` as a person
+//! The dashboard's window for real: `corral-dashboard` in `WebKitGTK`, driven by its own `WebDriver` as a person
 //! drives it.
 
 use std::collections::BTreeSet;

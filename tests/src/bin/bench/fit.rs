@@ -50,7 +50,7 @@ const LOADED: [Setting; 8] = [
 ];
 
 /// One round: nothing of it is a matter of time.
-pub(crate) fn costs(_: usize, bounds: &mut Bounds) {
+pub(crate) fn costs(bounds: &mut Bounds) {
     let folder = tempfile::Builder::new().prefix("corral-bench-").tempdir().expect("a folder");
     println!("\nmemory in MiB, on the CPU: estimate / llama-server's own figure (error)");
     println!("  {:<20} {:>7} {:<30} {:^26} {:^26} {:^26}", "shape", "ctx", "arguments", "weights", "KV", "compute");

@@ -45,7 +45,7 @@ const SECTIONS: [(&str, Section); 11] = [
     ("gateway", |extent, bounds| gateway::costs(extent.pairs, bounds)),
     ("gateway-memory", |_, bounds| gateway_memory::costs(bounds)),
     ("jail", |extent, bounds| jail::costs(extent.pairs, bounds)),
-    ("fit", |extent, bounds| fit::costs(extent.pairs, bounds)),
+    ("fit", |_, bounds| fit::costs(bounds)),
     ("tray", |extent, bounds| tray::costs(extent.pairs, bounds)),
     ("dashboard", |_, bounds| dashboard::costs(bounds)),
     ("endurance", |extent, bounds| endurance::costs(extent.minutes, bounds)),

@@ -53,11 +53,6 @@ pub fn of(home: &SandboxHome, program: &str, args: &[&str]) -> Command {
     dressed(Command::new(corral_binary().with_file_name(program)), home, args)
 }
 
-/// One of Corral's programs in a home, with a clean environment.
-pub fn of(home: &SandboxHome, program: &str, args: &[&str]) -> Command {
-    dressed(Command::new(corral_binary().with_file_name(program)), home, args)
-}
-
 fn dressed(mut command: Command, home: &SandboxHome, args: &[&str]) -> Command {
     command.args(args).env_clear().env("CORRAL_HOME", home.path()).env("RUST_BACKTRACE", "1");
     command.env("HOME", crate::parts::home()).current_dir("/").stdin(Stdio::null());

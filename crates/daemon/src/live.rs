@@ -65,7 +65,7 @@ impl LiveReader {
     }
 
     /// Tells the speed while requests run, once a second, and when the last of them has ended. Never returns.
-    pub(crate) async fn tell_speed(&self) {
+    pub(crate) async fn tell_speed(self: Arc<Self>) {
         loop {
             self.gate.began().await;
             loop {

@@ -139,13 +139,14 @@ pub async fn run(env: Environment, options: ServeOptions) -> Result<()> {
     let (handle, controller) = Controller::new(config, ports, reading, fallback);
     let recent = Arc::<Recent>::default();
     let live = Arc::new(LiveReader::new(gate.clone(), handle.clone(), clock.clone(), recent.clone()));
-    let speed = live.clone();
     let ledger_writer = ledger_writer.start(usage::hooks(&handle, metrics.clone(), recent.clone()))?;
     let token = new_token(&paths)?;
     DaemonFile { pid: std::process::id(), management, gateway, version: version.clone() }.write(&paths)?;
 
     let mut actor = tokio::spawn(controller.run());
-    let watcher = tokio::spawn(catalog_file::watch(paths.clone(), catalog_text, server, handle.clone(), engines));
+    let watching = catalog_file::watch(paths.clone(), catalog_text, server, handle.clone(), engines);
+    let telling = live.clone().tell_speed();
+    let watcher = tokio::spawn(async { tokio::join!(watching, telling) });
     let end = CancellationToken::new();
     let (controller, configuration) = (handle.clone(), ConfigurationFiles::new(paths.clone(), handle.clone()));
     let configuration = Arc::new(configuration);
@@ -156,7 +157,6 @@ pub async fn run(env: Environment, options: ServeOptions) -> Result<()> {
     let inference = corral_gateway::serve(inference_listener, from_jails.gateway, gate, gateway_ports, end.clone());
     let mut inference = tokio::spawn(inference);
     let jails = tokio::spawn(jails.serve(jails_ports, end.clone()));
-    let told = tokio::spawn(async move { speed.tell_speed().await });
     (options.on_ready)(&Serving { management, gateway, paths: paths.clone() });
 
     tokio::select! {
@@ -166,7 +166,6 @@ pub async fn run(env: Environment, options: ServeOptions) -> Result<()> {
         ended = &mut inference => return Err(ended_by_itself("the gateway", ended)),
     }
     watcher.abort();
-    told.abort();
     // Read now: the setting may have changed since the start.
     let settings = read_settings(&paths).unwrap_or_else(|error| {
         tracing::warn!("{error}; the settings of the start stay in force");
@@ -179,10 +178,15 @@ pub async fn run(env: Environment, options: ServeOptions) -> Result<()> {
     jails.await.unwrap_or_else(|error| tracing::error!(%error, "the listeners of jails ended badly"));
     // After everything that records.
     usage::flush(ledger_writer).await;
+    clear(&paths);
+    gateway_end.and(api_end)
+}
+
+/// Takes away what leads to this daemon.
+fn clear(paths: &Paths) {
     for file in [&paths.daemon_file, &paths.token, &paths.dashboard] {
         remove(file);
     }
-    gateway_end.and(api_end)
 }
 
 /// The settings; the defaults where they cannot be read: whoever is to mend the file may want the dashboard for that.

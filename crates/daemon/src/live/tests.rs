@@ -165,10 +165,7 @@ async fn while_nothing_runs_nothing_is_done_for_the_speed() {
     let (reader, _) = reader(Vec::new());
     let reader = Arc::new(LiveReader { gate, clock: clock.clone(), ..reader });
     let speed = reader.speed();
-    let telling = tokio::spawn({
-        let reader = reader.clone();
-        async move { reader.tell_speed().await }
-    });
+    let telling = tokio::spawn(reader.tell_speed());
     tokio::time::sleep(Duration::from_hours(1)).await;
     assert_eq!((clock.sleepers(), speed.has_changed().unwrap()), ((0, 0), false));
     telling.abort();

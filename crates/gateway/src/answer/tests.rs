@@ -52,8 +52,9 @@ fn recorded_answers_are_read() {
         let generated_in = seen.generated_in;
         let whole = Seen { tokens, complete: true, content_started: true, error: false, deltas, generated_in };
         assert_eq!(seen, whole, "{route:?} {streaming}");
-        let tells = matches!(route, InferenceRoute::ChatCompletions | InferenceRoute::Completions);
-        assert_eq!(generated_in.is_some_and(|time| !time.is_zero()), tells, "{route:?} {streaming}: {generated_in:?}");
+        if matches!(route, InferenceRoute::ChatCompletions | InferenceRoute::Completions) {
+            assert!(generated_in.is_some_and(|time| !time.is_zero()), "{route:?} {streaming}: {generated_in:?}");
+        }
     }
 }
 

@@ -84,7 +84,7 @@ impl Window {
 
     /// Does something with the first element at a place, by CSS or `XPath`; again, where the page draws it anew just then.
     #[track_caller]
-    fn at<T>(&self, place: &str, what: &str, act: impl AsyncFn(&Element) -> Result<T, CmdError>) -> T {
+    fn at<T>(&self, place: &str, what: &str, act: &impl AsyncFn(&Element) -> Result<T, CmdError>) -> T {
         let mut last = String::from("it is not there");
         let began = std::time::Instant::now();
         while began.elapsed() < PATIENCE {
@@ -132,19 +132,19 @@ impl Window {
     /// Clicks what is at a place.
     #[track_caller]
     pub fn click(&self, place: &str) {
-        self.at(place, "a click on", async |element| element.click().await);
+        self.at(place, "a click on", &async |element| element.click().await);
     }
 
     /// Chooses from a list by what it says.
     #[track_caller]
     pub fn choose(&self, place: &str, label: &str) {
-        self.at(place, "a choice at", async |element| element.select_by_label(label).await);
+        self.at(place, "a choice at", &async |element| element.select_by_label(label).await);
     }
 
     /// Types a text in place of the one in a field.
     #[track_caller]
     pub fn fill(&self, place: &str, text: &str) {
-        self.at(place, "typing into", async |element| {
+        self.at(place, "typing into", &async |element| {
             element.clear().await?;
             element.send_keys(text).await
         });
@@ -153,7 +153,7 @@ impl Window {
     /// What is in a field.
     #[track_caller]
     pub fn value(&self, place: &str) -> String {
-        self.at(place, "the value of", async |element| element.prop("value").await).unwrap_or_default()
+        self.at(place, "the value of", &async |element| element.prop("value").await).unwrap_or_default()
     }
 
     /// Goes to a view by its entry, and waits for its heading.

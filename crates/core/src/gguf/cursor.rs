@@ -4,8 +4,8 @@ use std::io::{self, BufReader, Read, Seek, SeekFrom};
 
 use super::{GgufError, types};
 
-/// Headers of real models are a few megabytes, most of it the vocabulary. More is damage, and would be slow to walk.
-const MAX_HEADER: u64 = 256 << 20;
+/// Headers of real models are at most 20 megabytes, most of it the vocabulary. More is damage, and would be slow to walk.
+const MAX_HEADER: u64 = 64 << 20;
 /// Arrays of arrays: the specification allows them, nobody writes them.
 const MAX_DEPTH: u32 = 3;
 

@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use axum::extract::State;
 use axum::response::sse::{Event, KeepAlive, Sse};
+use corral_core::gpu::GpuReading;
 use corral_core::live::{Live, Speed};
 use corral_core::snapshot::{Notice, Snapshot};
 use futures_util::Stream;
@@ -16,7 +17,6 @@ use tokio::sync::{broadcast, watch};
 use tokio_util::sync::CancellationToken;
 
 use crate::failure::Failure;
-use crate::live::Latest;
 use crate::query::{flag, parameters};
 use crate::router::Shared;
 
@@ -28,11 +28,13 @@ pub(crate) async fn events(
     State(shared): State<Shared>,
     uri: Uri,
 ) -> Result<Sse<impl Stream<Item = Result<Event, axum::Error>> + use<>>, Failure> {
-    let mut wanted = false;
-    for (_, value) in parameters("/events", uri.query().unwrap_or_default(), &["live"])? {
-        wanted = flag("live", &value)?;
+    let (mut wants_live, mut wants_gpu) = (false, false);
+    for (name, value) in parameters("/events", uri.query().unwrap_or_default(), &["live", "gpu"])? {
+        let wants = if name == "live" { &mut wants_live } else { &mut wants_gpu };
+        *wants = flag(&name, &value)?;
     }
-    let live = wanted.then(|| shared.feed.listen());
+    let live = wants_live.then(|| shared.feed.listen());
+    let gpu = wants_gpu.then(|| shared.gpu.listen());
     let mut snapshots = shared.controller.watch_snapshot();
     // The first event is the present value, not the next change.
     snapshots.mark_changed();
@@ -40,16 +42,21 @@ pub(crate) async fn events(
     if speeds.borrow().is_some() {
         speeds.mark_changed();
     }
-    let feed =
-        Feed { snapshots, notices: shared.controller.notices(), live, speeds, shutdown: shared.shutdown.clone() };
+    let notices = shared.controller.notices();
+    let feed = Feed { snapshots, notices, speeds, live, gpu, shutdown: shared.shutdown.clone() };
     Ok(Sse::new(unfold(feed, Feed::next)).keep_alive(KeepAlive::new().interval(KEEP_ALIVE)))
 }
+
+/// Readings as they come; none before the first.
+type Readings<T> = watch::Receiver<Option<Arc<T>>>;
 
 struct Feed {
     snapshots: watch::Receiver<Arc<Snapshot>>,
     notices: broadcast::Receiver<Notice>,
     /// Where it is wanted.
-    live: Option<watch::Receiver<Latest>>,
+    live: Option<Readings<Live>>,
+    /// Where it is wanted.
+    gpu: Option<Readings<GpuReading>>,
     speeds: watch::Receiver<Option<Speed>>,
     shutdown: CancellationToken,
 }
@@ -77,17 +84,18 @@ impl Feed {
                     }
                 }
                 live = latest(&mut self.live) => return Some((event("live", &live), self)),
+                gpu = latest(&mut self.gpu) => return Some((event("gpu", &gpu), self)),
             }
         }
     }
 }
 
 /// The next reading; never where none is wanted.
-async fn latest(live: &mut Option<watch::Receiver<Latest>>) -> Arc<Live> {
-    if let Some(live) = live {
-        while live.changed().await.is_ok() {
-            if let Some(live) = live.borrow_and_update().clone() {
-                return live;
+async fn latest<T>(readings: &mut Option<Readings<T>>) -> Arc<T> {
+    if let Some(readings) = readings {
+        while readings.changed().await.is_ok() {
+            if let Some(reading) = readings.borrow_and_update().clone() {
+                return reading;
             }
         }
     }

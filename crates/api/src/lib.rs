@@ -11,6 +11,7 @@ mod control;
 pub mod dto;
 mod events;
 mod failure;
+mod gpu;
 mod guard;
 mod live;
 mod logs;

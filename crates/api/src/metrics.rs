@@ -6,6 +6,7 @@ use std::sync::atomic::AtomicU64;
 
 use axum::extract::State;
 use axum::response::{IntoResponse, Response};
+use corral_core::gpu::{GpuReading, Look};
 use corral_core::ports::Ended;
 use corral_core::snapshot::{OperationKind, Phase};
 use corral_core::usage::{RequestEnd, RequestRecord};
@@ -208,7 +209,8 @@ fn word(variant: impl Serialize) -> String {
 
 /// `GET /metrics`
 pub(crate) async fn metrics(State(shared): State<Shared>, headers: HeaderMap) -> Result<Response, Failure> {
-    let text = exposition(&shared)
+    let gpu = shared.gpu.read(Look::Program).await;
+    let text = exposition(&shared, &gpu)
         .map_err(|error| Error::new(Code::Internal, "the metrics cannot be written").because(error))?;
     // The text is valid in both formats; only its name differs.
     let accept = headers.get(ACCEPT).and_then(|accept| accept.to_str().ok()).unwrap_or_default();
@@ -220,7 +222,7 @@ pub(crate) async fn metrics(State(shared): State<Shared>, headers: HeaderMap) ->
     Ok(([(CONTENT_TYPE, name)], text).into_response())
 }
 
-fn exposition(api: &ApiState) -> Result<String, std::fmt::Error> {
+fn exposition(api: &ApiState, gpu: &GpuReading) -> Result<String, std::fmt::Error> {
     let (snapshot, catalog) = (api.controller.snapshot(), api.controller.catalog());
     let mut registry = Registry::default();
 
@@ -239,6 +241,7 @@ fn exposition(api: &ApiState) -> Result<String, std::fmt::Error> {
     registry.register("corral_catalog_problems", "Mistakes in the catalog file", gauge(problems));
 
     api.metrics.register(&mut registry);
+    crate::gpu::register(&mut registry, gpu);
 
     // Absent rather than wrong where there is no /proc.
     if let Some(bytes) = std::fs::read_to_string("/proc/self/status").ok().and_then(|status| resident_bytes(&status)) {

@@ -10,6 +10,7 @@ use axum::middleware::{Next, from_fn_with_state};
 use axum::response::{IntoResponse, Response};
 use corral_core::command::ControllerHandle;
 use corral_core::configuration::Configuration;
+use corral_core::gpu::GpuWatch;
 use corral_core::listen::Via;
 use corral_core::live::LiveSource;
 use corral_core::log::LogBuffer;
@@ -48,6 +49,8 @@ pub struct ApiState {
     pub machine: Arc<dyn Machine>,
     /// What goes on at this moment.
     pub live: Arc<dyn LiveSource>,
+    /// What the GPUs are doing.
+    pub gpu: Arc<dyn GpuWatch>,
     /// Corral's version.
     pub version: String,
 }
@@ -232,6 +235,7 @@ mod tests {
             configuration: Arc::<corral_testkit::FakeConfiguration>::default(),
             machine: Arc::<corral_testkit::FakeMachine>::default(),
             live: Arc::<corral_testkit::FakeLive>::default(),
+            gpu: Arc::<corral_testkit::FakeGpu>::default(),
             version: "0".to_owned(),
         };
         let feed = Feed::new(api.live.clone());

@@ -65,6 +65,12 @@ Examples:
   corral logs -n 20
   corral logs -f --json | jq -r .msg")]
     Logs(LogsArgs),
+    /// Show what the GPUs are doing, and which model or program holds their memory
+    #[command(after_help = "\
+Examples:
+  corral gpu --watch
+  corral gpu --json | jq '.devices[] | [.name, .util_percent, .power_w]'")]
+    Gpu(GpuArgs),
     /// Show what requests cost: tokens and time, by model, session or day
     ///
     /// Counted are the requests that go through the gateway, for as long as `keep_usage` of the catalog says.
@@ -294,6 +300,13 @@ pub(crate) struct LogsArgs {
     /// Go on with new lines as they come, until ^C
     #[arg(short, long)]
     pub(crate) follow: bool,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct GpuArgs {
+    /// Go on each second, until ^C
+    #[arg(short, long)]
+    pub(crate) watch: bool,
 }
 
 #[derive(Debug, Args)]

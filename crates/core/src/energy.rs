@@ -64,8 +64,8 @@ impl EnergyMeter {
         }
     }
 
-    /// What all GPUs together took from one instant to the other. None where that is not known of any of them for all of
-    /// that time; a GPU that has told nothing in it, as one that sleeps, counts for nothing.
+    /// What all GPUs together took from one instant to the other. None where that is not known of any of them for all
+    /// of that time; a GPU that has told nothing in it, as one that sleeps, counts for nothing.
     pub fn between(&self, from: Duration, to: Duration) -> Option<Energy> {
         let told = self.devices.values().filter(|curve| curve.overlaps(from, to));
         let mut sum: Option<Energy> = None;

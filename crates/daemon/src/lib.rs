@@ -6,6 +6,7 @@ mod catalog_file;
 mod configuration;
 mod doctor;
 mod folders;
+mod gpu;
 mod hex;
 pub mod jails;
 mod live;

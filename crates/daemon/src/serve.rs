@@ -24,6 +24,7 @@ use tokio_util::sync::CancellationToken;
 use crate::adapters::{CountedJournal, LoggedNotices, SystemClock};
 use crate::catalog_file::{self, ensure_catalog};
 use crate::configuration::ConfigurationFiles;
+use crate::gpu;
 use crate::jails::{Jails, JailsPorts};
 use crate::live::{LiveReader, Recent};
 use crate::machine::ThisMachine;
@@ -119,7 +120,7 @@ pub async fn run(env: Environment, options: ServeOptions) -> Result<()> {
     let version = env!("CARGO_PKG_VERSION").to_owned();
     let logs = Arc::new(LogBuffer::new(LOG_BOUNDS.0, LOG_BOUNDS.1));
     let metrics = Arc::new(Metrics::new());
-    let machine = Arc::new(ThisMachine::new(env.clone(), &paths));
+    let (machine, nvml) = (Arc::new(ThisMachine::new(env.clone(), &paths)), gpu::library(&env));
     let engine_config = engine_config(&paths, env, logs.clone(), version.clone());
     let engines = Engines::new(&engine_config, catalog_file::uses(in_force, Runtime::Docker));
     let store = Arc::new(Store::open(&paths.database)?);
@@ -138,6 +139,7 @@ pub async fn run(env: Environment, options: ServeOptions) -> Result<()> {
     };
     let (handle, controller) = Controller::new(config, ports, reading, fallback);
     let recent = Arc::<Recent>::default();
+    let gpu = Arc::new(gpu::watch(nvml, &handle, clock.clone()));
     let live = Arc::new(LiveReader::new(gate.clone(), handle.clone(), clock.clone(), recent.clone()));
     let ledger_writer = ledger_writer.start(usage::hooks(&handle, metrics.clone(), recent.clone()))?;
     let token = new_token(&paths)?;
@@ -150,7 +152,7 @@ pub async fn run(env: Environment, options: ServeOptions) -> Result<()> {
     let end = CancellationToken::new();
     let (controller, configuration) = (handle.clone(), ConfigurationFiles::new(paths.clone(), handle.clone()));
     let configuration = Arc::new(configuration);
-    let state = ApiState { controller, logs, token, metrics, usage: store, configuration, machine, live, version };
+    let state = ApiState { controller, logs, token, metrics, usage: store, configuration, machine, live, gpu, version };
     let (jails_ports, from_jails) = JailsPorts::new(handle.clone());
     let api = tokio::spawn(corral_api::serve(listener, from_jails.management, state, end.clone()));
     let gateway_ports = GatewayPorts { controller: handle.clone(), ledger: request_ledger, clock };

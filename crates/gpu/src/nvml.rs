@@ -1,7 +1,7 @@
 //! NVIDIA's GPUs, through NVML in this process.
 //!
-//! The library is loaded only where a device is there, and let go of where all of them sleep or it has stopped answering;
-//! the next reading loads it again.
+//! The library is loaded only where a device is there, and let go of where all of them sleep or it has stopped
+//! answering; the next reading loads it again.
 
 mod device;
 

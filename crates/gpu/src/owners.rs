@@ -105,8 +105,8 @@ fn program(folder: &Path) -> Option<String> {
         .or_else(|| text(&folder.join("comm")))
 }
 
-/// The container that a process is in, as its control groups tell: an id of 64 hexadecimal digits, in whatever engine's way
-/// (`/docker/ID`, `docker-ID.scope`, `libpod-ID.scope`), of version 1 or 2.
+/// The container that a process is in, as its control groups tell: an id of 64 hexadecimal digits, in whatever engine's
+/// way (`/docker/ID`, `docker-ID.scope`, `libpod-ID.scope`), of version 1 or 2.
 fn container(cgroups: &str) -> Option<String> {
     let of_path = |path: &str| {
         // The innermost one is what the process is in.

@@ -1,5 +1,5 @@
-//! When the GPUs are read: each second while somebody looks or a model is being switched, now and then while one is loaded,
-//! and else not at all. A GPU that sleeps when nobody uses it is let go of in between, so that it can.
+//! When the GPUs are read: each second while somebody looks or a model is being switched, now and then while one is
+//! loaded, and else not at all. A GPU that sleeps when nobody uses it is let go of in between, so that it can.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
@@ -54,8 +54,8 @@ struct Ask {
 }
 
 impl Sampler {
-    /// Begins; to be called in a runtime. `snapshots` tells what is loaded and whether it is being switched; below `roots`
-    /// processes are looked at.
+    /// Begins; to be called in a runtime. `snapshots` tells what is loaded and whether it is being switched; below
+    /// `roots` processes are looked at.
     pub fn start(
         probe: Box<dyn GpuProbe>,
         roots: Roots,

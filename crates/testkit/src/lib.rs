@@ -5,6 +5,7 @@
 pub mod configuration;
 pub mod fakes;
 pub mod gguf;
+pub mod gpu;
 pub mod home;
 pub mod launch;
 pub mod live;
@@ -13,6 +14,7 @@ pub mod wait;
 
 pub use configuration::{FakeConfiguration, FakeMachine};
 pub use gguf::TinyModel;
+pub use gpu::FakeGpu;
 pub use home::SandboxHome;
 pub use launch::launch_spec;
 pub use live::FakeLive;

@@ -27,6 +27,8 @@ pub(crate) enum Message {
     Models(Vec<TrayModel>),
     /// How fast the model generates now.
     Speed(Speed),
+    /// GPU memory in use and in all, in bytes.
+    Memory(Option<(u64, u64)>),
     /// Folders that were worked in, and whether Corral starts at login.
     Desktop {
         /// The folders, the last one first.
@@ -65,6 +67,8 @@ pub(crate) enum Effect {
     Stop,
     /// Read the models of the catalog.
     ReadModels,
+    /// Read how much GPU memory is in use.
+    ReadMemory,
     /// Read folders and settings.
     ReadDesktop,
     /// Serve, in this process.
@@ -138,9 +142,14 @@ impl App {
                 self.view.models = models;
                 Vec::new()
             }
+            Message::Memory(vram) => {
+                self.view.vram = vram;
+                Vec::new()
+            }
             Message::Speed(speed) => {
                 self.view.speed = Some(speed);
-                Vec::new()
+                // What a model takes hardly changes: it is read once it is loaded, and after its work.
+                if speed.running == 0 { vec![Effect::ReadMemory] } else { Vec::new() }
             }
             Message::Desktop { folders, at_login, notifications } => {
                 self.view.folders = folders;
@@ -177,12 +186,16 @@ impl App {
         if of(before.as_ref()) != of(now) {
             effects.push(Effect::ReadModels);
         }
+        let is_ready = |snapshot: Option<&Snapshot>| snapshot.is_some_and(|snapshot| snapshot.phase == Phase::Ready);
+        if is_ready(now) && !is_ready(before.as_ref()) {
+            effects.push(Effect::ReadMemory);
+        }
         let sessions = |snapshot: Option<&Snapshot>| snapshot.map(|snapshot| snapshot.sessions.clone());
         if sessions(before.as_ref()) != sessions(now) {
             effects.push(Effect::ReadDesktop);
         }
         if now.is_some_and(|snapshot| snapshot.phase != Phase::Ready) {
-            self.view.speed = None;
+            (self.view.speed, self.view.vram) = (None, None);
         }
         if std::mem::take(&mut self.restore)
             && now.is_some_and(|snapshot| snapshot.operation.is_none() && snapshot.phase == Phase::Stopped)

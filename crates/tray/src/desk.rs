@@ -161,6 +161,7 @@ impl Desk {
             Effect::Start => self.ask("/start", StartRequest { model: None, wait: false }),
             Effect::Stop => self.ask("/stop", StopRequest { force: false, wait: false }),
             Effect::ReadModels => self.read_models(),
+            Effect::ReadMemory => self.read_memory(),
             Effect::ReadDesktop => drop(self.read_desktop()),
             Effect::Serve => self.serve().await?,
             Effect::Open(page) => self.open(page).await?,
@@ -253,6 +254,14 @@ impl Desk {
         let read = |client: &Client| {
             let list: ModelList = client.parse(&client.get("/models")?)?;
             Ok(Some(Message::Models(list.models.into_iter().map(entry).collect())))
+        };
+        self.at_daemon(read, false);
+    }
+
+    fn read_memory(&self) {
+        let read = |client: &Client| {
+            let gpu: corral_core::gpu::GpuReading = client.parse(&client.get("/gpu")?)?;
+            Ok(Some(Message::Memory(gpu.memory())))
         };
         self.at_daemon(read, false);
     }

@@ -3,6 +3,7 @@
 use axum::routing::{MethodRouter, delete, get, patch, post, put};
 use corral_core::Code;
 use corral_core::configuration::{CatalogFile, CatalogPatch, SettingsFile};
+use corral_core::gpu::GpuReading;
 use corral_core::live::{Live, Speed};
 use corral_core::log::LogRecord;
 use corral_core::machine::AutostartState;
@@ -17,7 +18,9 @@ use crate::dto::{
     PlanAnswer, ProblemList, SessionAnswer, SessionRequest, StartRequest, Status, StopRequest, SwitchRequest,
     UsageList,
 };
-use crate::{configuration, control, events, live, logs, machine, metrics, models, openapi, read, sessions, ui, usage};
+use crate::{
+    configuration, control, events, gpu, live, logs, machine, metrics, models, openapi, read, sessions, ui, usage,
+};
 
 /// The codes that an operation may end with.
 const OPERATION: &[Code] = &[
@@ -334,14 +337,29 @@ pub(crate) const ROUTES: &[Route] = &[
         ..READ
     },
     Route {
+        path: "/gpu",
+        operation_id: "gpu",
+        summary: "What the GPUs are doing, and whose the processes on them are.",
+        answers: &[Answer { status: 200, summary: "A reading.", content: Content::Json(&[schema::<GpuReading>]) }],
+        handler: || get(gpu::gpu),
+        ..READ
+    },
+    Route {
         path: "/events",
         operation_id: "events",
         summary: "What changes, as it changes: the present snapshot first.",
-        query: &[Parameter {
-            name: "live",
-            summary: "`1` or `true`: what goes on, too, each second.",
-            schema: |_| schemars::json_schema!({ "type": "string", "enum": ["0", "1", "false", "true"] }),
-        }],
+        query: &[
+            Parameter {
+                name: "live",
+                summary: "`1` or `true`: what goes on, too, each second.",
+                schema: |_| schemars::json_schema!({ "type": "string", "enum": ["0", "1", "false", "true"] }),
+            },
+            Parameter {
+                name: "gpu",
+                summary: "`1` or `true`: what the GPUs are doing, too, each second.",
+                schema: |_| schemars::json_schema!({ "type": "string", "enum": ["0", "1", "false", "true"] }),
+            },
+        ],
         codes: &[Code::InvalidRequest],
         answers: &[Answer {
             status: 200,
@@ -351,6 +369,7 @@ pub(crate) const ROUTES: &[Route] = &[
                 ("notice", schema::<Notice>),
                 ("speed", schema::<Speed>),
                 ("live", schema::<Live>),
+                ("gpu", schema::<GpuReading>),
             ]),
         }],
         handler: || get(events::events),

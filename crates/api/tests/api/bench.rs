@@ -14,7 +14,7 @@ use corral_core::log::LogBuffer;
 use corral_core::snapshot::Snapshot;
 use corral_core::{Error, Secret};
 use corral_testkit::fakes::{FakeEngine, Memory, ports};
-use corral_testkit::{FakeConfiguration, FakeLive, FakeMachine, FakeUsage};
+use corral_testkit::{FakeConfiguration, FakeGpu, FakeLive, FakeMachine, FakeUsage};
 use serde_json::Value;
 use tempfile::TempDir;
 use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
@@ -50,6 +50,7 @@ pub(crate) struct Bench {
     pub(crate) metrics: Arc<Metrics>,
     pub(crate) usage: Arc<FakeUsage>,
     pub(crate) live: Arc<FakeLive>,
+    pub(crate) gpu: Arc<FakeGpu>,
     pub(crate) handover: Handover,
     pub(crate) shutdown: CancellationToken,
     pub(crate) serving: JoinHandle<Result<(), Error>>,
@@ -86,12 +87,12 @@ impl Bench {
         let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
         let address = listener.local_addr().expect("an address");
         let (usage, shutdown) = (Arc::<FakeUsage>::default(), CancellationToken::new());
-        let live = Arc::<FakeLive>::default();
-        let state = ApiState { usage: usage.clone(), live: live.clone(), ..api_state(controller) };
+        let (live, gpu) = (Arc::<FakeLive>::default(), Arc::<FakeGpu>::default());
+        let state = ApiState { usage: usage.clone(), live: live.clone(), gpu: gpu.clone(), ..api_state(controller) };
         let (controller, logs, metrics) = (state.controller.clone(), state.logs.clone(), state.metrics.clone());
         let (handover, handed) = handover();
         let serving = tokio::spawn(serve(listener, handed, state, shutdown.clone()));
-        Self { address, engine, controller, logs, metrics, usage, live, handover, shutdown, serving, models_dir }
+        Self { address, engine, controller, logs, metrics, usage, live, gpu, handover, shutdown, serving, models_dir }
     }
 
     /// A request that is right in every way; tests spoil one thing at a time.
@@ -134,6 +135,7 @@ pub(crate) fn api_state(controller: ControllerHandle) -> ApiState {
         configuration: Arc::<FakeConfiguration>::default(),
         machine: Arc::<FakeMachine>::default(),
         live: Arc::<FakeLive>::default(),
+        gpu: Arc::<FakeGpu>::default(),
         version: "1.2.3".to_owned(),
     }
 }

@@ -6,6 +6,7 @@ mod bench;
 mod bodies;
 mod configuration;
 mod doors;
+mod gpu;
 mod handed;
 mod operations;
 mod reads;

@@ -6,6 +6,7 @@ mod claude;
 mod dashboard;
 mod describe;
 mod doctor;
+mod gpu;
 mod jail;
 mod list;
 mod logs;
@@ -34,6 +35,7 @@ pub(crate) fn run(command: Command, env: Environment, out: &mut Output) -> Outco
         Command::Stop(args) => operate::stop(&args, &env, out),
         Command::Switch(args) => operate::switch(args, &env, out),
         Command::Logs(args) => logs::logs(&args, &env, out),
+        Command::Gpu(args) => gpu::gpu(&args, &env, out),
         Command::Usage(args) => usage::usage(&args, &env, out),
         Command::Claude(args) => claude::claude(args, &env, out),
         Command::Jail(args) => jail::jail(args, &env, out),

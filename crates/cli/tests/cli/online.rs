@@ -4,6 +4,7 @@ use std::io::{BufRead, BufReader, Read};
 use std::process::Stdio;
 
 use corral_api::dto::{ErrorAnswer, ModelList, ModelState, OperationAnswer, PlanAnswer, UsageList};
+use corral_core::gpu::{GpuDevice, GpuProcess, GpuReading, GpuSource};
 use corral_core::log::{LogLevel, LogRecord};
 use corral_core::snapshot::{Phase, Snapshot, Step};
 use corral_core::usage::{UsageBy, UsageRow};
@@ -281,4 +282,70 @@ fn usage_is_for_people_and_for_programs() {
     assert_eq!((wrong.code, wrong.stdout.as_str()), (Some(1), ""));
     assert!(wrong.stderr.starts_with("error: `since` is `monday`") && wrong.stderr.contains("30d"), "{}", wrong.stderr);
     assert_eq!(daemon.run(&["usage", "--by", "week"]).code, Some(2));
+}
+
+/// A GPU that works for the model `a`.
+fn at_work(percent: f64) -> GpuReading {
+    let process = GpuProcess {
+        pid: 4711,
+        mem_bytes: Some(18_200_000_000),
+        model: ModelId::new("a").ok(),
+        ..GpuProcess::default()
+    };
+    let device = GpuDevice {
+        name: "A card".to_owned(),
+        util_percent: Some(percent),
+        processes: vec![process],
+        ..GpuDevice::default()
+    };
+    GpuReading { at: jiff::Timestamp::UNIX_EPOCH, source: GpuSource::Nvml, reason: None, devices: vec![device] }
+}
+
+#[test]
+fn gpus_are_shown_with_the_names_of_models() {
+    let daemon = Daemon::new();
+    let none = daemon.run(&["gpu"]);
+    assert_eq!((none.code, none.stdout.as_str()), (Some(0), "there is no GPU in a test\n"));
+    daemon.gpu.tell(at_work(71.0));
+    let name = daemon.controller.catalog().models[&ModelId::new("a").unwrap()].name.clone();
+    let shown = daemon.run(&["gpu"]).stdout;
+    assert_eq!(shown, format!("GPU 0  A card\n  use      71 %\n  held by  {name}, 18.2 GB\n"));
+    let told: GpuReading = serde_json::from_value(daemon.run(&["gpu", "--json"]).json()).unwrap();
+    assert_eq!(told, at_work(71.0));
+}
+
+#[test]
+fn gpus_are_watched_until_the_daemon_ends() {
+    let daemon = Daemon::new();
+    daemon.gpu.tell(at_work(1.0));
+    for (args, first, next) in [
+        (&["gpu", "--watch"][..], "  use      1 %", "  use      2 %"),
+        (&["gpu", "-w", "--json"], "\"util_percent\":1.0", "\"util_percent\":2.0"),
+    ] {
+        daemon.gpu.tell(at_work(1.0));
+        let mut child = corral(&daemon.home, args).stdout(Stdio::piped()).stderr(Stdio::null()).spawn().unwrap();
+        let mut lines = BufReader::new(child.stdout.take().unwrap()).lines();
+        let mut until = |wanted: &str| loop {
+            let line = lines.next().expect("it goes on").unwrap();
+            assert!(!line.contains('\u{1b}'), "no terminal: {line:?}");
+            if line.contains(wanted) {
+                return;
+            }
+        };
+        until(first);
+        daemon.gpu.tell(at_work(2.0));
+        until(next);
+        child.kill().unwrap();
+        child.wait().unwrap();
+    }
+    let child = corral(&daemon.home, ["gpu", "-w"]).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+    let gpu = daemon.gpu.clone();
+    let begun = std::time::Instant::now();
+    while gpu.listeners() == 0 {
+        assert!(begun.elapsed().as_secs() < 10, "it listens");
+        std::thread::yield_now();
+    }
+    drop(daemon);
+    let ended = Run::from(child.wait_with_output().unwrap());
+    assert_eq!(ended.code, Some(69), "{ended:?}");
 }

@@ -15,7 +15,7 @@ use corral_core::log::LogBuffer;
 use corral_core::snapshot::Snapshot;
 use corral_daemon::DaemonFile;
 use corral_testkit::fakes::{FakeEngine, Memory, ports};
-use corral_testkit::{FakeUsage, SandboxHome};
+use corral_testkit::{FakeGpu, FakeUsage, SandboxHome};
 use tokio::net::TcpListener;
 use tokio::runtime::Runtime;
 use tokio_util::sync::CancellationToken;
@@ -87,6 +87,7 @@ pub(crate) struct Daemon {
     pub(crate) logs: Arc<LogBuffer>,
     pub(crate) controller: ControllerHandle,
     pub(crate) usage: Arc<FakeUsage>,
+    pub(crate) gpu: Arc<FakeGpu>,
     shutdown: CancellationToken,
     runtime: Runtime,
 }
@@ -108,10 +109,12 @@ impl Daemon {
         let ports = ports(&engine, &Arc::<Memory>::default());
         let (controller, actor) = Controller::new(config, ports, reading, Catalog::default());
         let (usage, shutdown) = (Arc::<FakeUsage>::default(), CancellationToken::new());
+        let gpu = Arc::<FakeGpu>::default();
         let state = ApiState {
             configuration: Arc::<corral_testkit::FakeConfiguration>::default(),
             machine: Arc::<corral_testkit::FakeMachine>::default(),
             live: Arc::<corral_testkit::FakeLive>::default(),
+            gpu: gpu.clone(),
             controller: controller.clone(),
             logs: logs.clone(),
             token: Secret::new("a token"),
@@ -124,7 +127,7 @@ impl Daemon {
         runtime.spawn(actor.run());
         runtime.spawn(corral_api::serve(listener, handover().1, state, shutdown.clone()));
         announce(&home, management);
-        Self { home, engine, logs, controller, usage, shutdown, runtime }
+        Self { home, engine, logs, controller, usage, gpu, shutdown, runtime }
     }
 
     /// Runs the program against this daemon.

@@ -16,7 +16,8 @@ const GIB: u64 = 1 << 30;
 /// A card at work.
 pub(crate) fn card(index: u64) -> Value {
     json!({
-        "uuid": format!("GPU-{index}"), "name": "NVIDIA GeForce RTX 4090", "pci": format!("00000000:0{}:00.0", index + 1),
+        "uuid": format!("GPU-{index}"), "name": "NVIDIA GeForce RTX 4090",
+        "pci": format!("00000000:0{}:00.0", index + 1),
         "util": 71, "mem_util": 40, "total": 24 * GIB, "reserved": GIB / 2, "free": 6 * GIB, "used": 17 * GIB + GIB / 2,
         "temperature": 61, "power_mw": 312_500, "limit_mw": 450_000, "energy_mj": 987_654_321_000_u64,
         "core_mhz": 2_520, "memory_mhz": 10_501, "generation": 4, "max_generation": 4, "width": 8, "max_width": 16,

@@ -1,4 +1,5 @@
-//! The same reading as `nvidia-smi` has, on a real GPU where one is there; else on the library of ours, and it says which.
+//! The same reading as `nvidia-smi` has, on a real GPU where one is there; else on the library of ours, and it says
+//! which.
 
 use std::path::Path;
 use std::process::Command;

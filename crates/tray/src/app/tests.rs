@@ -53,11 +53,23 @@ fn only_what_has_changed_is_shown() {
 }
 
 #[test]
+fn memory_is_told_while_a_model_is_loaded() {
+    let mut app = App::new(false);
+    assert!(app.handle(snapshot(Phase::Ready)).contains(&Effect::ReadMemory));
+    let figures = || Message::Memory(Some((18 << 30, 24 << 30)));
+    let told = app.handle(figures());
+    assert!(shown(&told).unwrap().tooltip.1.contains("18.0 of 24.0 GiB"), "{told:?}");
+    assert!(app.handle(figures()).is_empty(), "nothing is new");
+    let told = app.handle(snapshot(Phase::Stopped));
+    assert!(!shown(&told).unwrap().tooltip.1.contains("GiB"), "{told:?}");
+}
+
+#[test]
 fn models_are_read_when_they_may_have_changed_and_no_more() {
     let mut app = App::new(false);
     assert_eq!(done(&mut app, snapshot(Phase::Stopped)), [Effect::ReadModels, Effect::ReadDesktop]);
     assert_eq!(done(&mut app, snapshot(Phase::Stopped)), []);
-    assert_eq!(done(&mut app, snapshot(Phase::Ready)), [Effect::ReadModels]);
+    assert_eq!(done(&mut app, snapshot(Phase::Ready)), [Effect::ReadModels, Effect::ReadMemory]);
 }
 
 #[test]

@@ -45,15 +45,29 @@ pub(crate) async fn api(
     .await
 }
 
+/// What comes each second besides, where it is wanted.
+#[derive(Debug, Clone, Copy, serde::Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub(crate) enum Readings {
+    /// What goes on.
+    Live,
+    /// What the GPUs are doing.
+    Gpu,
+}
+
 /// Sends the daemon's events until they end.
 #[tauri::command]
 pub(crate) async fn events(
     desk: State<'_, Arc<Desk>>,
     streams: State<'_, Streams>,
-    live: bool,
+    readings: Option<Readings>,
     channel: Channel<Value>,
 ) -> Answered<StreamId> {
-    let path = if live { "/events?live=1" } else { "/events" };
+    let path = match readings {
+        Some(Readings::Live) => "/events?live=1",
+        Some(Readings::Gpu) => "/events?gpu=1",
+        None => "/events",
+    };
     open(&desk, &streams, path.to_owned(), |desk, streams, stream| streams.events(stream, desk.take_notice(), channel))
         .await
 }

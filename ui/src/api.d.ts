@@ -280,6 +280,23 @@ export interface paths {
         patch?: never;
         trace?: never;
     };
+    "/gpu": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /** What the GPUs are doing, and whose the processes on them are. */
+        get: operations["gpu"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
     "/events": {
         parameters: {
             query?: never;
@@ -651,6 +668,230 @@ export interface components {
             /** @description Why, one sentence. */
             reason: string | null;
         };
+        /** @description Clocks, in megahertz. */
+        GpuClocks: {
+            /**
+             * Format: uint32
+             * @description Of the cores that compute.
+             */
+            core_mhz: number | null;
+            /**
+             * Format: uint32
+             * @description Of the memory.
+             */
+            memory_mhz: number | null;
+        };
+        /** @description One GPU. What it does not tell is null. */
+        GpuDevice: {
+            /**
+             * Format: uint32
+             * @description Its number: for NVIDIA that of NVML, which is the one that a catalog's `gpu` names.
+             */
+            index: number;
+            /** @description What tells it from all others: NVIDIA's UUID, else its place on the PCI bus. */
+            uuid: string;
+            /** @description What people call it. */
+            name: string;
+            /**
+             * @description By what it is read.
+             * @default none
+             */
+            source: components["schemas"]["GpuSource"];
+            /**
+             * @description Its place on the PCI bus, for instance `0000:01:00.0`.
+             * @default null
+             */
+            pci: string | null;
+            /**
+             * @description How it is.
+             * @default ok
+             */
+            state: components["schemas"]["GpuState"];
+            /**
+             * @description Why it is so, or why something of it is not told.
+             * @default null
+             */
+            reason: string | null;
+            /**
+             * Format: double
+             * @description Share of the time in which it worked, in percent.
+             */
+            util_percent: number | null;
+            /**
+             * Format: double
+             * @description Share of the time in which its memory was read or written, in percent.
+             * @default null
+             */
+            mem_util_percent: number | null;
+            /**
+             * Format: uint64
+             * @description Memory in use, in bytes, without what the driver keeps for itself.
+             */
+            mem_used_bytes: number | null;
+            /**
+             * Format: uint64
+             * @description Memory that can still be had, in bytes.
+             * @default null
+             */
+            mem_free_bytes: number | null;
+            /**
+             * Format: uint64
+             * @description Memory in all, in bytes.
+             */
+            mem_total_bytes: number | null;
+            /**
+             * Format: double
+             * @description Degrees Celsius.
+             */
+            temperature_c: number | null;
+            /**
+             * Format: double
+             * @description Watts that it draws.
+             */
+            power_w: number | null;
+            /**
+             * Format: double
+             * @description Watts that it may draw.
+             * @default null
+             */
+            power_limit_w: number | null;
+            /**
+             * Format: uint64
+             * @description Energy that it has taken since its driver was loaded, in millijoules.
+             * @default null
+             */
+            energy_mj: number | null;
+            /**
+             * Format: double
+             * @description The speed of its fan, in percent of the highest.
+             * @default null
+             */
+            fan_percent: number | null;
+            /**
+             * @description How fast it is clocked.
+             * @default {
+             *       "core_mhz": null,
+             *       "memory_mhz": null
+             *     }
+             */
+            clocks: components["schemas"]["GpuClocks"];
+            /**
+             * @description How it is tied to the machine.
+             * @default {
+             *       "generation": null,
+             *       "max_generation": null,
+             *       "width": null,
+             *       "max_width": null,
+             *       "rx_bytes_per_second": null,
+             *       "tx_bytes_per_second": null
+             *     }
+             */
+            pcie: components["schemas"]["GpuPcie"];
+            /**
+             * @description Why it runs slower than it could; null where it does not tell.
+             * @default null
+             */
+            throttle: components["schemas"]["Throttle"][] | null;
+            /**
+             * @description Its parts, where it is divided (MIG).
+             * @default []
+             */
+            parts: components["schemas"]["GpuPart"][];
+            /** @description The processes that use it; the largest first. */
+            processes: components["schemas"]["GpuProcess"][];
+        };
+        /** @description A part of a GPU that is divided. */
+        GpuPart: {
+            /** @description What tells it from all others. */
+            uuid: string;
+            /** @description What people call it. */
+            name: string;
+            /**
+             * Format: uint64
+             * @description Memory in use, in bytes.
+             */
+            mem_used_bytes: number | null;
+            /**
+             * Format: uint64
+             * @description Memory in all, in bytes.
+             */
+            mem_total_bytes: number | null;
+        };
+        /** @description A link to the machine. */
+        GpuPcie: {
+            /**
+             * Format: uint32
+             * @description The generation that is in use; an idle link falls back to a slower one.
+             */
+            generation: number | null;
+            /**
+             * Format: uint32
+             * @description The fastest generation that card and machine have in common.
+             */
+            max_generation: number | null;
+            /**
+             * Format: uint32
+             * @description Lanes in use.
+             */
+            width: number | null;
+            /**
+             * Format: uint32
+             * @description Lanes that card and machine have in common.
+             */
+            max_width: number | null;
+            /**
+             * Format: uint64
+             * @description Bytes per second to the GPU.
+             */
+            rx_bytes_per_second: number | null;
+            /**
+             * Format: uint64
+             * @description Bytes per second from the GPU.
+             */
+            tx_bytes_per_second: number | null;
+        };
+        /** @description A process that uses a GPU. */
+        GpuProcess: {
+            /**
+             * Format: uint32
+             * @description Its id, as this machine sees it.
+             */
+            pid: number;
+            /** @description Its program, with the path where that can be seen; null where it has ended or is hidden. */
+            name: string | null;
+            /**
+             * @description The user that it runs as.
+             * @default null
+             */
+            user: string | null;
+            /**
+             * Format: uint64
+             * @description GPU memory that it holds, in bytes.
+             */
+            mem_bytes: number | null;
+            /** @description The container that it runs in. */
+            container: string | null;
+            /** @description The model that it serves, where it is a server of Corral's. */
+            model: components["schemas"]["ModelId"] | null;
+        };
+        /** @description One reading of the GPUs. */
+        GpuReading: {
+            /**
+             * Format: date-time
+             * @description When.
+             */
+            at: string;
+            /** @description By what the first GPU was read. */
+            source: components["schemas"]["GpuSource"];
+            /** @description Why there is nothing to be read, or not all. */
+            reason?: string | null;
+            /** @description The GPUs, those of NVIDIA first; within a source in its own order. */
+            devices: components["schemas"]["GpuDevice"][];
+        };
+        /** @description By what GPUs are read. */
+        GpuSource: "nvml" | "amdgpu" | "intel" | "none";
+        /** @description How a GPU is. */
+        GpuState: "ok" | "asleep" | "lost" | "denied" | "silent";
         /** @description The answer of `GET /healthz`. */
         Health: {
             /** @description Always `ok`: a daemon that is not well does not answer. */
@@ -1290,6 +1531,8 @@ export interface components {
         };
         /** @description A terminal. */
         TerminalSetting: string | string[];
+        /** @description Why a GPU runs slower than it could. */
+        Throttle: "idle" | "setting" | "power_cap" | "thermal" | "power_brake" | "hardware" | "sync_boost";
         /** @description What sums are taken by. */
         UsageBy: "model" | "session" | "day";
         /** @description The answer of `GET /usage`. */
@@ -2761,11 +3004,60 @@ export interface operations {
             };
         };
     };
+    gpu: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description A reading. */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["GpuReading"];
+                };
+            };
+            /** @description `error.code` is `unauthorized`. */
+            401: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorAnswer"];
+                };
+            };
+            /** @description `error.code` is `forbidden_host`, `forbidden_origin`, `forbidden`. */
+            403: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorAnswer"];
+                };
+            };
+            /** @description `error.code` is `internal`. */
+            500: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorAnswer"];
+                };
+            };
+        };
+    };
     events: {
         parameters: {
             query?: {
                 /** @description `1` or `true`: what goes on, too, each second. */
                 live?: "0" | "1" | "false" | "true";
+                /** @description `1` or `true`: what the GPUs are doing, too, each second. */
+                gpu?: "0" | "1" | "false" | "true";
             };
             header?: never;
             path?: never;

@@ -43,6 +43,9 @@ export interface Stream {
 /** One event: `snapshot`, `notice`, `live`, `gpu`. */
 export type OnEvent = (name: string, data: unknown) => void;
 
+/** Readings that come each second: of what goes on, of the GPUs. */
+export type Readings = "live" | "gpu";
+
 /** What the dashboard needs of the world. */
 export interface Platform {
   kind: "browser" | "window";
@@ -51,8 +54,8 @@ export interface Platform {
   put<P extends PathOf<"put">>(path: P, body: Body<P, "put">): Promise<Answer<P, "put">>;
   patch<P extends PathOf<"patch">>(path: P, body: Body<P, "patch">): Promise<Answer<P, "patch">>;
   delete<P extends PathOf<"delete">>(path: P, fill?: Fill): Promise<Answer<P, "delete">>;
-  /** The events of Corral; with `live` a reading each second besides. */
-  events(live: boolean, onEvent: OnEvent, onState: (state: StreamState) => void): Stream;
+  /** The events of Corral, with such readings each second besides where they are wanted. */
+  events(readings: Readings | null, onEvent: OnEvent, onState: (state: StreamState) => void): Stream;
   /** The last `tail` lines of the log and all that follow. */
   logs(tail: number, onRecord: (record: LogRecord) => void, onState: (state: StreamState) => void): Stream;
   copy(text: string): Promise<void>;
@@ -164,9 +167,9 @@ export function browser(base: string, token: string | null): Platform {
   return {
     kind: "browser",
     ...routes(send),
-    events: (live, onEvent, onState) => {
+    events: (readings, onEvent, onState) => {
       const reader = () => eventReader((event) => onEvent(event.name, JSON.parse(event.data)));
-      return keepOpen(stream(live ? "/events?live=1" : "/events", reader), onState);
+      return keepOpen(stream(readings ? `/events?${readings}=1` : "/events", reader), onState);
     },
     logs: (tail, onRecord, onState) => {
       const reader = () => lineReader((line) => line && onRecord(JSON.parse(line)));
@@ -208,9 +211,9 @@ export function nativeWindow(): Platform {
   return {
     kind: "window",
     ...routes(send),
-    events: (live, onEvent, onState) => {
+    events: (readings, onEvent, onState) => {
       const take = (message: Message) => "event" in message && onEvent(message.event, message.data);
-      return keepOpen(stream("events", { live }, take), onState);
+      return keepOpen(stream("events", { readings }, take), onState);
     },
     logs: (tail, onRecord, onState) => {
       const take = (message: Message) => onRecord(message as LogRecord);

@@ -1,11 +1,9 @@
 // Names for what the API's description (api.d.ts, generated) defines.
 import type { components, paths } from "./api";
-import type { Gpu } from "./gpu";
 
 type Schemas = components["schemas"];
 
-/** The routes, with that of the GPU readings, which is there where the daemon reads them. */
-export type Paths = paths & { "/gpu": { get: { responses: { 200: { content: { "application/json": Gpu } } } } } };
+export type Paths = paths;
 export type ErrorBody = Omit<Schemas["ErrorBody"], "code"> & { code: string };
 export type LogLevel = Schemas["LogLevel"];
 export type LogRecord = Schemas["LogRecord"];
@@ -23,10 +21,11 @@ export type UsageRow = Schemas["UsageRow"];
 export type Autostart = Schemas["AutostartState"];
 export type Catalog = Schemas["CatalogFile"];
 export type EnginePatch = Schemas["CatalogPatch"];
+export type Gpu = Schemas["GpuReading"];
+export type GpuDevice = Schemas["GpuDevice"];
 export type Finding = Schemas["Finding"];
 export type Live = Schemas["Live"];
 export type LiveSession = Schemas["LiveSession"];
 export type Problem = Omit<Schemas["Problem"], "error"> & { error: ErrorBody };
 export type Settings = Schemas["Settings"];
 export type SettingsAnswer = Schemas["SettingsFile"];
-export type { Gpu, GpuDevice } from "./gpu";

@@ -2,7 +2,7 @@ import { batch, createContext, createSignal, useContext } from "solid-js";
 import { createStore, reconcile } from "solid-js/store";
 import { asFailure, type Failure } from "../lib/failure";
 import { Series } from "../lib/series";
-import type { Platform, StreamState } from "../platform";
+import type { Platform, Readings, StreamState } from "../platform";
 import type { ErrorBody, Gpu, Live, Model, Notice, Snapshot } from "../types";
 
 /** Whether events arrive. */
@@ -86,7 +86,7 @@ export function createCorral(platform: Platform) {
   }
 
   function takeGpu(reading: Gpu) {
-    const now = Date.now() / 1000;
+    const now = Date.parse(reading.at) / 1000;
     for (const device of reading.devices) {
       let series = gpuSeries.get(device.uuid);
       if (!series) {
@@ -121,7 +121,16 @@ export function createCorral(platform: Platform) {
     else setConnection({ state: "lost", failure: state.failure, retryAt: state.retryAt });
   }
 
-  const stream = platform.events(false, onEvent, onState);
+  function watch(readings: Readings, take: (reading: unknown) => void) {
+    const watched = platform.events(
+      readings,
+      (name, data) => name === readings && take(data),
+      () => undefined,
+    );
+    return () => watched.stop();
+  }
+
+  const stream = platform.events(null, onEvent, onState);
 
   /** Runs an action; where it fails, that is said. Answers whether it went well. */
   async function attempt(action: () => Promise<unknown>): Promise<boolean> {
@@ -148,19 +157,13 @@ export function createCorral(platform: Platform) {
     dismiss,
     attempt,
     gpu,
-    takeGpu,
     gpuSeries,
     live,
     liveSeries,
     /** Readings of what goes on, as long as somebody looks. */
-    watchLive() {
-      const watched = platform.events(
-        true,
-        (name, data) => name === "live" && takeLive(data as Live),
-        () => undefined,
-      );
-      return () => watched.stop();
-    },
+    watchLive: () => watch("live", (reading) => takeLive(reading as Live)),
+    /** Readings of the GPUs, as long as somebody looks. */
+    watchGpu: () => watch("gpu", (reading) => takeGpu(reading as Gpu)),
     retry: () => stream.retry(),
     stop: () => stream.stop(),
     /** A model's name, or its id where the catalog has lost it. */

@@ -1,6 +1,6 @@
 import { createEffect, createSignal, For, on, onCleanup, Show } from "solid-js";
 import { asFailure, type Failure } from "../lib/failure";
-import { baseName, bytes, NONE, percent } from "../lib/format";
+import { baseName, bytes, count, NONE, percent } from "../lib/format";
 import { Series } from "../lib/series";
 import { Chart, type Line } from "../parts/chart";
 import { Failed, Loading, Nothing } from "../parts/states";
@@ -11,64 +11,86 @@ import type { GpuDevice } from "../types";
 export function GpuView() {
   const corral = useCorral();
   const [failure, setFailure] = createSignal<Failure | null>(null);
-  const [absent, setAbsent] = createSignal(false);
-  let newest = 0;
-  createEffect(
-    on(corral.gpu, (reading) => {
-      if (reading) newest = Date.now();
-    }),
-  );
-
+  onCleanup(corral.watchGpu());
   const load = async () => {
     try {
-      const reading = await corral.platform.get("/gpu");
-      corral.takeGpu(reading);
+      await corral.platform.get("/gpu");
       setFailure(null);
-      setAbsent(false);
     } catch (error) {
-      const failed = asFailure(error);
-      setAbsent(failed.status === 404);
-      setFailure(failed.status === 404 ? null : failed);
+      setFailure(asFailure(error));
     }
   };
   void load();
-  // Readings come as events; where none come, they are asked for.
-  const timer = setInterval(() => !absent() && Date.now() - newest > 1800 && void load(), 1000);
-  onCleanup(() => clearInterval(timer));
 
   const devices = () => corral.gpu()?.devices ?? [];
   return (
     <View title="GPU" note={devices().length ? "The last 15 minutes" : undefined}>
-      <Show when={!failure() || corral.gpu()} fallback={<Failed error={failure()!} retry={load} />}>
-        <Show
-          when={!absent()}
-          fallback={
-            <Nothing icon="gpu" title="No GPU readings">
-              <p>This Corral does not read GPUs. Models run all the same; their log says what they use.</p>
-            </Nothing>
-          }
-        >
-          <Show when={corral.gpu()} fallback={<Loading what="Reading the GPUs" />}>
-            {(reading) => (
-              <Show
-                when={devices().length}
-                fallback={
-                  <Nothing icon="gpu" title="There is no GPU here">
-                    <p>{reading().reason ?? "No GPU that can be read was found."}</p>
-                    <p class="muted">Models run on the processor.</p>
-                  </Nothing>
-                }
-              >
-                <For each={devices().map((device) => device.uuid)}>
-                  {(uuid) => <Device device={devices().find((device) => device.uuid === uuid)!} />}
-                </For>
-              </Show>
-            )}
+      <Show
+        when={corral.gpu()}
+        fallback={
+          <Show when={failure()} fallback={<Loading what="Reading the GPUs" />}>
+            {(error) => <Failed error={error()} retry={load} />}
           </Show>
-        </Show>
+        }
+      >
+        {(reading) => (
+          <Show
+            when={devices().length}
+            fallback={
+              <Nothing icon="gpu" title="There is no GPU here">
+                <p>{reading().reason ?? "No GPU that can be read was found."}</p>
+                <p class="muted">Models run on the processor.</p>
+              </Nothing>
+            }
+          >
+            <Show when={reading().reason}>{(reason) => <p class="muted">{reason()}</p>}</Show>
+            <For each={devices().map((device) => device.uuid)}>
+              {(uuid) => <Device device={devices().find((device) => device.uuid === uuid)!} />}
+            </For>
+          </Show>
+        )}
       </Show>
     </View>
   );
+}
+
+/** What a state that is not `ok` is called. */
+const STATES: Record<GpuDevice["state"], string> = {
+  ok: "",
+  asleep: "asleep",
+  lost: "does not answer",
+  denied: "not for this user",
+  silent: "does not answer",
+};
+
+const THROTTLES: Record<NonNullable<GpuDevice["throttle"]>[number], string> = {
+  idle: "",
+  setting: "clocks set",
+  power_cap: "power limit",
+  thermal: "too hot",
+  power_brake: "power supply",
+  hardware: "hardware slowdown",
+  sync_boost: "in step with others",
+};
+
+/** The smaller readings, in one line. */
+function details({ clocks, pcie, power_limit_w, fan_percent, throttle }: GpuDevice): string {
+  const slowed = (throttle ?? []).map((reason) => THROTTLES[reason]).filter(Boolean);
+  const lanes = pcie.max_width != null && pcie.max_width !== pcie.width ? ` of x${pcie.max_width}` : "";
+  const flow = (bytesPerSecond: number | null, way: string) =>
+    bytesPerSecond != null && `${bytes(bytesPerSecond)}/s ${way}`;
+  return [
+    clocks.core_mhz != null && `${count(clocks.core_mhz)} MHz`,
+    clocks.memory_mhz != null && `memory ${count(clocks.memory_mhz)} MHz`,
+    power_limit_w != null && `at most ${Math.round(power_limit_w)} W`,
+    fan_percent != null && `fan ${Math.round(fan_percent)} %`,
+    pcie.generation != null && pcie.width != null && `PCIe ${pcie.generation} x${pcie.width}${lanes}`,
+    flow(pcie.rx_bytes_per_second, "in"),
+    flow(pcie.tx_bytes_per_second, "out"),
+    slowed.length > 0 && `slowed: ${slowed.join(", ")}`,
+  ]
+    .filter(Boolean)
+    .join(" · ");
 }
 
 function Device(props: { device: GpuDevice }) {
@@ -77,19 +99,18 @@ function Device(props: { device: GpuDevice }) {
   const series = () => corral.gpuSeries.get(props.device.uuid) ?? new Series(4, GPU_SPAN, 5);
   const total = () => (device().mem_total_bytes ?? 0) / 2 ** 30;
   const processes = () => [...device().processes].sort((a, b) => (b.mem_bytes ?? 0) - (a.mem_bytes ?? 0));
-  const free = () => {
-    const { mem_used_bytes: used, mem_total_bytes: all } = device();
-    return used == null || all == null ? null : all - used;
-  };
+  const free = () => device().mem_free_bytes;
   return (
     <article class="card device" aria-label={device().name}>
       <header class="device-head">
         <h2>{device().name}</h2>
         <span class="muted">
           GPU {device().index}
-          <Show when={free() !== null}> · {bytes(free())} free</Show>
+          <Show when={free() != null}> · {bytes(free())} free</Show>
+          <Show when={STATES[device().state]}>{(state) => <> · {state()}</>}</Show>
         </span>
       </header>
+      <Show when={device().reason}>{(reason) => <p>{reason()}</p>}</Show>
       <div class="readings">
         <Reading
           name="Utilisation"
@@ -131,6 +152,14 @@ function Device(props: { device: GpuDevice }) {
           unit="W"
         />
       </div>
+      <Show when={details(device())}>{(line) => <p class="muted">{line()}</p>}</Show>
+      <For each={device().parts}>
+        {(part) => (
+          <p>
+            {part.name}: {bytes(part.mem_used_bytes)} of {bytes(part.mem_total_bytes)}
+          </p>
+        )}
+      </For>
       <h3>Who holds the memory</h3>
       <Show when={processes().length} fallback={<p class="muted">No process holds memory of this GPU.</p>}>
         <table class="listing">
@@ -138,6 +167,7 @@ function Device(props: { device: GpuDevice }) {
             <tr>
               <th scope="col">Process</th>
               <th scope="col">Model</th>
+              <th scope="col">User</th>
               <th scope="col">Container</th>
               <th scope="col" class="number">
                 Process id
@@ -158,6 +188,7 @@ function Device(props: { device: GpuDevice }) {
                     {process.name ? baseName(process.name) : NONE}
                   </td>
                   <td>{process.model ? corral.modelName(process.model) : NONE}</td>
+                  <td>{process.user ?? NONE}</td>
                   <td class="clip">
                     <code>{process.container?.slice(0, 12) ?? NONE}</code>
                   </td>

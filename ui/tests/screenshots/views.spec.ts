@@ -36,12 +36,11 @@ test.use({ home: { models: MODELS } });
 
 const PROMPT = "Write a haiku on fences, then another one";
 
-/** A GPU at work, a reading each second. */
+/** A GPU at work, for the last minutes. */
 async function withGpu(page: Page) {
-  let reading = 0;
-  await page.route("**/gpu", (route) => {
-    reading += 1;
-    const wave = Math.sin(reading / 9);
+  const now = Date.now();
+  const reading = (second: number) => {
+    const wave = Math.sin(second / 9);
     const device = {
       index: 0,
       uuid: "GPU-0",
@@ -51,19 +50,41 @@ async function withGpu(page: Page) {
       mem_total_bytes: 24 * 2 ** 30,
       temperature_c: 61 + 4 * wave,
       power_w: 290 + 80 * wave,
+      mem_free_bytes: (6.3 - 0.4 * wave) * 2 ** 30,
+      power_limit_w: 450,
+      fan_percent: 45,
+      clocks: { core_mhz: 2520, memory_mhz: 10501 },
+      pcie: { generation: 4, width: 16, max_width: 16, rx_bytes_per_second: 1.5e6, tx_bytes_per_second: 2.1e5 },
+      throttle: [],
+      state: "ok",
+      reason: null,
+      parts: [],
       processes: [
         {
           pid: 41231,
           name: "/app/llama-server",
+          user: "root",
           mem_bytes: 16.1 * 2 ** 30,
           container: "8f31c2d4a9b0",
           model: "glm-4-7-flash",
         },
-        { pid: 2388, name: "/usr/bin/gnome-shell", mem_bytes: 0.4 * 2 ** 30, container: null, model: null },
+        {
+          pid: 2388,
+          name: "/usr/bin/gnome-shell",
+          user: "ada",
+          mem_bytes: 0.4 * 2 ** 30,
+          container: null,
+          model: null,
+        },
       ],
     };
-    return route.fulfill({ json: { source: "nvml", devices: [device] } });
-  });
+    return { at: new Date(now - second * 1000).toISOString(), source: "nvml", devices: [device] };
+  };
+  const events = Array.from({ length: 300 }, (_, at) => `event: gpu\ndata: ${JSON.stringify(reading(299 - at))}\n\n`);
+  await page.route("**/gpu", (route) => route.fulfill({ json: reading(0) }));
+  await page.route("**/events?gpu=1", (route) =>
+    route.fulfill({ contentType: "text/event-stream", body: events.join("") }),
+  );
 }
 
 /** Asks for a while, so that there is something to see. */

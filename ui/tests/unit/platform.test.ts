@@ -112,7 +112,7 @@ test("the window's streams are channels that end, and are told to stop", async (
   const seen: unknown[] = [];
   const states: StreamState[] = [];
   const stream = nativeWindow().events(
-    true,
+    "live",
     (name, data) => seen.push([name, data]),
     (state) => states.push(state),
   );
@@ -147,7 +147,7 @@ test("events arrive, and a stream that breaks is opened again, later each time",
   const seen: unknown[] = [];
   const states: StreamState[] = [];
   const stream = browser("", "t").events(
-    true,
+    "live",
     (name, data) => seen.push([name, data]),
     (state) => states.push(state),
   );

@@ -29,7 +29,7 @@ function fake(routes: Record<string, Handler>) {
     put: call("PUT"),
     patch: call("PATCH"),
     delete: call("DELETE"),
-    events: (_: boolean, events: OnEvent, states: typeof onState) => {
+    events: (_: unknown, events: OnEvent, states: typeof onState) => {
       onEvent = events;
       onState = states;
       return { stop: () => undefined, retry: () => undefined };
@@ -239,4 +239,28 @@ test("one route that refuses keeps its change and does not stop the others", asy
   ]);
   expect(form.failures().map((failure) => failure.code)).toEqual(["io"]);
   expect(form.value("autostart")).toBeUndefined();
+});
+
+test("readings of the GPUs are taken as they come, at their own time", () => {
+  const { platform, emit } = fake({});
+  const corral = createCorral(platform);
+  corral.watchGpu();
+  const reading = (at: string, percent: number | null) => ({
+    at,
+    source: "nvml",
+    devices: [{ uuid: "GPU-0", util_percent: percent, mem_used_bytes: 2 ** 30, temperature_c: 61, power_w: null }],
+  });
+  emit("gpu", reading("2026-11-21T08:00:00Z", 71));
+  emit("live", { at: "2026-11-21T08:00:00Z" });
+  emit("gpu", reading("2026-11-21T08:00:01Z", null));
+  expect(corral.gpu()?.devices[0].util_percent).toBe(null);
+  expect(corral.live()).toBe(null);
+  const then = Date.parse("2026-11-21T08:00:00Z") / 1000;
+  expect(corral.gpuSeries.get("GPU-0")?.data()).toEqual([
+    [then, then + 1],
+    [71, null],
+    [1, 1],
+    [61, 61],
+    [null, null],
+  ]);
 });

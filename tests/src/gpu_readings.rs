@@ -120,9 +120,9 @@ fn chunk(bytes: &[u8]) -> Vec<u8> {
 fn reading(number: u64) -> Value {
     const GIB: u64 = 1 << 30;
     let process = json!({ "pid": 4321, "name": "llama-server", "mem_bytes": 9 * GIB, "container": null, "model": "a" });
-    json!({ "source": "stand-in", "devices": [{
+    json!({ "at": jiff::Timestamp::now(), "source": "nvml", "devices": [{
         "index": 0, "uuid": "GPU-0", "name": "Stand-in", "util_percent": number % 100, "mem_used_bytes": 9 * GIB + number,
         "mem_total_bytes": 24 * GIB, "temperature_c": 40 + number % 40, "power_w": 100 + number % 200,
-        "processes": [process],
+        "state": "ok", "clocks": {}, "pcie": {}, "throttle": [], "parts": [], "processes": [process],
     }] })
 }

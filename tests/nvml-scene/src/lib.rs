@@ -5,8 +5,8 @@
 //! "mem_util", "total", "reserved", "free", "used", "temperature", "power_mw", "limit_mw", "energy_mj", "core_mhz",
 //! "memory_mhz", "generation", "max_generation", "width", "max_width", "rx_kb", "tx_kb", "throttle", "fan", "answers",
 //! "compute": [[PID, BYTES]], "graphics", "mps", "parts": [DEVICE]}]}`. What a device does not name is answered with
-//! "not supported"; bytes of null are "not available". An answer to `*` is one to each function of the device. A call of
-//! the held function does not come back before [`Stage::let_go`].
+//! "not supported"; bytes of null are "not available". An answer to `*` is one to each function of the device. A call
+//! of the held function does not come back before [`Stage::let_go`].
 
 #![allow(unsafe_code, reason = "these are C functions")]
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "test code: a panic is how it fails")]

@@ -12,6 +12,7 @@ mod figures;
 mod fit;
 mod gateway;
 mod gateway_memory;
+mod gpu;
 mod hops;
 mod idle;
 mod jail;
@@ -37,7 +38,7 @@ struct Extent {
 type Section = fn(Extent, &mut Bounds);
 
 /// Everything that is measured, in this order. What is new gets a module beside these and a line here.
-const SECTIONS: [(&str, Section); 11] = [
+const SECTIONS: [(&str, Section); 12] = [
     ("switch", |extent, bounds| switch::costs(extent.pairs, bounds)),
     ("idle", |_, bounds| idle::costs(bounds)),
     ("list", |extent, bounds| list::costs(extent.pairs, bounds)),
@@ -46,6 +47,7 @@ const SECTIONS: [(&str, Section); 11] = [
     ("gateway-memory", |_, bounds| gateway_memory::costs(bounds)),
     ("jail", |extent, bounds| jail::costs(extent.pairs, bounds)),
     ("fit", |_, bounds| fit::costs(bounds)),
+    ("gpu", |extent, bounds| gpu::costs(extent.pairs, bounds)),
     ("tray", |extent, bounds| tray::costs(extent.pairs, bounds)),
     ("dashboard", |_, bounds| dashboard::costs(bounds)),
     ("endurance", |extent, bounds| endurance::costs(extent.minutes, bounds)),

@@ -149,7 +149,7 @@ impl App {
             Message::Speed(speed) => {
                 self.view.speed = Some(speed);
                 // What a model takes hardly changes: it is read once it is loaded, and after its work.
-                if speed.running == 0 { vec![Effect::ReadMemory] } else { Vec::new() }
+                if speed.running { Vec::new() } else { vec![Effect::ReadMemory] }
             }
             Message::Desktop { folders, at_login, notifications } => {
                 self.view.folders = folders;

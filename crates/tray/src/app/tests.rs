@@ -60,6 +60,9 @@ fn memory_is_told_while_a_model_is_loaded() {
     let told = app.handle(figures());
     assert!(shown(&told).unwrap().tooltip.1.contains("18.0 of 24.0 GiB"), "{told:?}");
     assert!(app.handle(figures()).is_empty(), "nothing is new");
+    let speed = |running| Message::Speed(Speed { tokens_per_second: 40.0, running });
+    assert!(!app.handle(speed(true)).contains(&Effect::ReadMemory));
+    assert!(app.handle(speed(false)).contains(&Effect::ReadMemory), "after its work it is read again");
     let told = app.handle(snapshot(Phase::Stopped));
     assert!(!shown(&told).unwrap().tooltip.1.contains("GiB"), "{told:?}");
 }

@@ -2,7 +2,9 @@
 
 use std::collections::HashSet;
 use std::io::BufRead;
+use std::sync::mpsc::{Receiver, sync_channel};
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
 
 use corral_core::snapshot::Notice;
 use serde_json::{Value, json};
@@ -10,6 +12,12 @@ use tauri::ipc::Channel;
 
 /// A stream's number.
 pub(crate) type StreamId = u32;
+
+/// How long lines are collected. Each message is a script to the web view, which keeps what it has run for long.
+const COLLECTED: Duration = Duration::from_millis(100);
+
+/// Most lines of one message.
+const MOST: usize = 512;
 
 /// The streams that are open.
 #[derive(Debug, Clone, Default)]
@@ -37,10 +45,18 @@ impl Streams {
         self.send(notice.into_iter().chain(events), channel)
     }
 
-    /// Sends JSON values, one of each line.
+    /// Sends JSON values, one of each line, those of a moment together.
     pub(crate) fn lines(&self, stream: impl BufRead + Send + 'static, channel: Channel<Value>) -> StreamId {
-        let lines = stream.lines().map_while(Result::ok);
-        self.send(lines.filter_map(|line| serde_json::from_str(&line).ok()), channel)
+        let (sender, values) = sync_channel(MOST);
+        std::thread::spawn(move || {
+            let lines = stream.lines().map_while(Result::ok);
+            for value in lines.filter_map(|line| serde_json::from_str(&line).ok()) {
+                if sender.send(value).is_err() {
+                    break;
+                }
+            }
+        });
+        self.send(std::iter::from_fn(move || together(&values)), channel)
     }
 
     /// Ends a stream, with what comes next in it.
@@ -77,5 +93,35 @@ impl Streams {
 
     fn open(&self) -> std::sync::MutexGuard<'_, Open> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// The values of one moment, once there is one; none where no more come.
+fn together(values: &Receiver<Value>) -> Option<Value> {
+    let mut all = vec![values.recv().ok()?];
+    let end = Instant::now() + COLLECTED;
+    while all.len() < MOST
+        && let Ok(value) = values.recv_timeout(end.saturating_duration_since(Instant::now()))
+    {
+        all.push(value);
+    }
+    Some(Value::Array(all))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_comes_at_once_is_sent_together_and_all_of_it() {
+        let (sender, values) = sync_channel(2 * MOST);
+        for number in 0..=MOST {
+            sender.send(json!(number)).unwrap();
+        }
+        drop(sender);
+        let first = together(&values).unwrap();
+        assert_eq!((first[0].clone(), first.as_array().map(Vec::len)), (json!(0), Some(MOST)));
+        assert_eq!(together(&values), Some(json!([MOST])));
+        assert_eq!(together(&values), None);
     }
 }

@@ -187,8 +187,8 @@ export function browser(base: string, token: string | null): Platform {
   };
 }
 
-/** What Corral's window sends over a channel: an event, a line of the log, or that the stream has ended. */
-type Message = { event: string; data: unknown } | { end: true } | LogRecord;
+/** What Corral's window sends over a channel: an event, lines of the log, or that the stream has ended. */
+type Message = { event: string; data: unknown } | { end: true } | LogRecord[];
 
 /** Corral's own window. */
 export function nativeWindow(): Platform {
@@ -216,7 +216,9 @@ export function nativeWindow(): Platform {
       return keepOpen(stream("events", { readings }, take), onState);
     },
     logs: (tail, onRecord, onState) => {
-      const take = (message: Message) => onRecord(message as LogRecord);
+      const take = (message: Message) => {
+        for (const record of message as LogRecord[]) onRecord(record);
+      };
       return keepOpen(stream("logs", { tail }, take), onState);
     },
     copy: (text) => navigator.clipboard.writeText(text),

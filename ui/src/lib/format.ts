@@ -97,9 +97,9 @@ export function ago(then: string | number, now: number): string {
 }
 
 /** The time of day with milliseconds, in the browser's zone: `14:03:07.120`. */
-export function clock(ts: string): string {
+export function clock(ts: string | number): string {
   const date = new Date(ts);
-  if (Number.isNaN(date.getTime())) return ts;
+  if (Number.isNaN(date.getTime())) return `${ts}`;
   const pad = (value: number, width = 2) => value.toString().padStart(width, "0");
   const time = `${pad(date.getHours())}:${pad(date.getMinutes())}:${pad(date.getSeconds())}`;
   return `${time}.${pad(date.getMilliseconds(), 3)}`;

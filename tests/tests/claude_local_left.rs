@@ -49,6 +49,7 @@ fn a_session_that_ends_with_files_in_quarantine_is_told_by_a_notification_that_s
     ran.said();
 
     let told = panel.notification("Claude's session ended with files in quarantine");
+    assert_eq!(told.timeout, 0, "it does not go by itself");
     let workspace = local.workspace().canonicalize().unwrap();
     let moved = format!("2 files were moved out of {} to ", workspace.display());
     let folder = told.body.split_once(&moved).unwrap_or_else(|| panic!("{moved}: {told:?}")).1.lines().next().unwrap();

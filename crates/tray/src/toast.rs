@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use corral_core::snapshot::NoticeLevel;
 use corral_core::tray::TrayEvent;
-use notify_rust::{ActionResponse, Hint, Notification, Urgency};
+use notify_rust::{ActionResponse, Hint, Notification, Timeout, Urgency};
 use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender};
 
 use crate::app::{Message, Toast};
@@ -65,6 +65,9 @@ fn notification(toast: &Toast) -> Notification {
         NoticeLevel::Info => Urgency::Low,
         NoticeLevel::Warning | NoticeLevel::Error => Urgency::Normal,
     });
+    if toast.stays {
+        notification.timeout(Timeout::Never);
+    }
     if toast.logs {
         notification.action(LOGS, "Show logs");
     }

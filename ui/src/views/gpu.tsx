@@ -24,7 +24,7 @@ export function GpuView() {
 
   const devices = () => corral.gpu()?.devices ?? [];
   return (
-    <View title="GPU" note={devices().length ? "The last 15 minutes" : undefined}>
+    <View title="GPU" note={devices().length ? "As far back as it was looked at, 15 minutes at most" : undefined}>
       <Show
         when={corral.gpu()}
         fallback={
@@ -240,7 +240,7 @@ function Reading(props: {
         </span>
       </figcaption>
       <Chart
-        label={`${props.name} over the last 15 minutes, now ${props.value}`}
+        label={`${props.name} as it was looked at, now ${props.value}`}
         lines={lines}
         data={data}
         version={version}

@@ -58,7 +58,7 @@ impl Correction {
     }
 }
 
-#[allow(clippy::cast_precision_loss, reason = "a ratio of sizes")]
+#[expect(clippy::cast_precision_loss, reason = "a ratio of sizes")]
 fn ratio(guess: u64, real: u64) -> f64 {
     if guess < TOO_LITTLE || real < TOO_LITTLE {
         return 1.0;
@@ -67,8 +67,8 @@ fn ratio(guess: u64, real: u64) -> f64 {
     if (LEAST..=MOST).contains(&ratio) { ratio } else { 1.0 }
 }
 
-#[allow(clippy::cast_precision_loss, reason = "a size, of which some bytes do not matter")]
-#[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "times a number between 0.25 and 4")]
+#[expect(clippy::cast_precision_loss, reason = "a size, of which some bytes do not matter")]
+#[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "times a number between 0.25 and 4")]
 fn scaled(bytes: u64, by: f64) -> u64 {
     if by.is_finite() && (LEAST..=MOST).contains(&by) { (bytes as f64 * by) as u64 } else { bytes }
 }

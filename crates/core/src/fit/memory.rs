@@ -77,7 +77,7 @@ pub fn place(layers: usize, placement: &Placement) -> Vec<Option<usize>> {
     (0..all)
         .map(|layer| {
             let position = layer.checked_sub(first)?;
-            #[allow(clippy::cast_precision_loss, reason = "there are at most 513 layers")]
+            #[expect(clippy::cast_precision_loss, reason = "there are at most 513 layers")]
             let along = position as f64 / on_gpus as f64;
             Some(shares.iter().position(|share| *share > along).unwrap_or(shares.len().saturating_sub(1)))
         })

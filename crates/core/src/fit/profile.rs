@@ -11,7 +11,7 @@ const SLOTS_BY_ITSELF: u32 = 4;
 
 /// The settings that decide how much memory a server takes.
 #[derive(Debug, Clone, PartialEq)]
-#[allow(clippy::struct_excessive_bools, reason = "each is a switch of llama-server")]
+#[expect(clippy::struct_excessive_bools, reason = "each is a switch of llama-server")]
 pub struct Profile {
     /// Context of the whole server in tokens.
     pub ctx: u32,

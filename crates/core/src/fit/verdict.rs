@@ -181,7 +181,7 @@ impl Case<'_> {
     fn need(&self, ctx: u32, layers: u32) -> Need {
         let profile = Profile { ctx, ..self.profile.clone() };
         // As `llama-server` does: by what is free, unless it is told.
-        #[allow(clippy::cast_precision_loss, reason = "shares")]
+        #[expect(clippy::cast_precision_loss, reason = "shares")]
         let share = |(position, gpu): (usize, &usize)| match self.profile.tensor_split.as_slice() {
             [] => self.machine.gpus.get(*gpu).map_or(0.0, |memory| memory.available() as f64),
             given => given.get(position).copied().unwrap_or(0.0).max(0.0),

@@ -7,6 +7,8 @@ const OTHER: &[&str] = &["OTHER"];
 const CLOSED: &[&str] = &["EACCES", "EPERM"];
 /// A process namespace in which the first process is the script itself.
 const FIRST: Control = Control::Unshare("-Urpf --mount-proc", "");
+/// Stays beside what it calls: a process of the same user with the secret in its environment.
+const WITH_NEIGHBOUR: &str = "/bin/sh neighbour.sh";
 /// Joins a session keyring with a key in it, and goes on as a command.
 const WITH_KEY: &str = "/usr/bin/python3 -I with-key.py";
 
@@ -29,7 +31,7 @@ pub(crate) fn attempts() -> Vec<Attempt> {
         )
         .control(FIRST),
         other("the command line of the first process", "HOME.encode() in read('/proc/1/cmdline')").control(FIRST),
-        attempt("the environment of any process", &["NONE"], ENVIRONMENTS),
+        attempt("the environment of any process", &["NONE"], ENVIRONMENTS).beneath(WITH_NEIGHBOUR),
         attempt("the command line of any process", &["NONE"], ENVIRONMENTS.replace("environ", "cmdline"))
             .with("SECRET = BINARY.rsplit('/', 2)[0] + '/'")
             .control(Control::Outside),
@@ -89,6 +91,7 @@ fn prepare(world: &mut World<'_>) {
         crate::world::SECRET
     );
     world.write("home/with-key.py", &key);
+    world.write("home/neighbour.sh", "\"$@\"\nexit $?\n");
     world.write("home/open-folder.sh", "exec 8<\"$HOME\"\nexec \"$@\"\n");
     world.give();
     let user = rustix::process::geteuid();

@@ -36,5 +36,6 @@ export function asFailure(error: unknown): Failure {
 export function refusal(status: number, body: unknown): Failure {
   const error = (body as { error?: ErrorBody } | null)?.error;
   if (error?.message) return new Failure(error, status);
-  return new Failure({ code: "internal", message: `Corral answered with ${status}`, hint: null }, status);
+  const hint = "try again; what `corral doctor` finds may tell why";
+  return new Failure({ code: "internal", message: `Corral answered with ${status}`, hint }, status);
 }

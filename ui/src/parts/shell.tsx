@@ -2,11 +2,12 @@ import { createEffect, createSignal, For, Match, on, onCleanup, Show, Switch } f
 import { phaseName, progress, stepName, title } from "../lib/operation";
 import type { View } from "../lib/route";
 import { VIEWS } from "../lib/route";
-import { useCorral } from "../state/corral";
+import { type Toast, useCorral } from "../state/corral";
 import { createNow } from "../state/now";
 import { Bar, Button } from "./controls";
 import { Dialog } from "./dialog";
 import { Icon } from "./icons";
+import { NextTry } from "./states";
 
 export const TITLES: Record<View, string> = {
   models: "Models",
@@ -108,7 +109,6 @@ export function Banner() {
     const connection = corral.connection();
     return connection.state === "lost" ? connection : null;
   };
-  const now = createNow(500, () => lost() !== null);
   return (
     <Show when={lost()}>
       {(connection) => (
@@ -118,11 +118,7 @@ export function Banner() {
             <strong>{connection().failure.message}.</strong>{" "}
             <Show when={connection().failure.hint}>{(hint) => <>What you see may be old; {hint()}.</>}</Show>
           </p>
-          <span class="muted" aria-hidden="true">
-            <Show when={connection().retryAt}>
-              {(at) => `next try in ${Math.max(0, Math.ceil((at() - now()) / 1000))} s`}
-            </Show>
-          </span>
+          <NextTry at={connection().retryAt} />
           <Button onClick={corral.retry}>Try now</Button>
         </div>
       )}
@@ -132,58 +128,74 @@ export function Banner() {
 
 const STAY = 6000;
 
+/** What went wrong interrupts a screen reader; the rest is said when it has finished its sentence. */
 export function Toasts() {
   const corral = useCorral();
+  const failed = () => corral.toasts().filter((toast) => toast.level === "error");
+  const others = () => corral.toasts().filter((toast) => toast.level !== "error");
+  let all!: HTMLDivElement;
+  const dismiss = (id: number) => {
+    const hadFocus = all.contains(document.activeElement);
+    corral.dismiss(id);
+    // Whoever goes by keyboard goes on with the next one, or with the view.
+    const next = all.querySelector<HTMLElement>(".toast button") ?? document.getElementById("view-title");
+    if (hadFocus) next?.focus({ preventScroll: true });
+  };
   return (
-    <div class="toasts" role="region" aria-label="Notices">
-      <div role="status" class="toast-list">
-        <For each={corral.toasts()}>
-          {(toast) => {
-            const [held, setHeld] = createSignal(false);
-            let timer: ReturnType<typeof setTimeout> | undefined;
-            // What a session has left in quarantine does not become old, either.
-            const stays = toast.level === "error" || toast.error?.code === "workspace_invalid";
-            createEffect(
-              on(held, (isHeld) => {
-                clearTimeout(timer);
-                if (!stays && !isHeld) timer = setTimeout(() => corral.dismiss(toast.id), STAY);
-              }),
-            );
-            onCleanup(() => clearTimeout(timer));
-            return (
-              <div
-                class={`toast ${toast.level}`}
-                onPointerEnter={() => setHeld(true)}
-                onPointerLeave={() => setHeld(false)}
-                onFocusIn={() => setHeld(true)}
-                onFocusOut={() => setHeld(false)}
-              >
-                <Switch fallback={<Icon name="ok" class="good" />}>
-                  <Match when={toast.level === "error"}>
-                    <Icon name="error" class="bad" />
-                  </Match>
-                  <Match when={toast.level === "warning"}>
-                    <Icon name="warning" class="warn" />
-                  </Match>
-                </Switch>
-                <div class="grow">
-                  <p>{toast.message}</p>
-                  <Show when={toast.error && toast.error.message !== toast.message}>
-                    <p class="hint">{toast.error!.message}</p>
-                  </Show>
-                  <Show when={toast.error?.hint}>
-                    <p class="hint">{toast.error!.hint}</p>
-                  </Show>
-                  <Show when={toast.error}>
-                    <p class="code">{toast.error!.code}</p>
-                  </Show>
-                </div>
-                <Button icon="close" kind="plain" label="Dismiss" onClick={() => corral.dismiss(toast.id)} />
-              </div>
-            );
-          }}
-        </For>
+    <div class="toasts" role="region" aria-label="Notices" ref={all}>
+      <div class="toast-list">
+        <For each={failed()}>{(toast) => <One toast={toast} onDismiss={dismiss} />}</For>
       </div>
+      <div class="toast-list" role="status" aria-atomic="false">
+        <For each={others()}>{(toast) => <One toast={toast} onDismiss={dismiss} />}</For>
+      </div>
+    </div>
+  );
+}
+
+function One(props: { toast: Toast; onDismiss: (id: number) => void }) {
+  const { id, level, message, error } = props.toast;
+  const [held, setHeld] = createSignal(false);
+  let timer: ReturnType<typeof setTimeout> | undefined;
+  // What a session has left in quarantine does not become old, either.
+  const stays = level === "error" || error?.code === "workspace_invalid";
+  createEffect(
+    on(held, (isHeld) => {
+      clearTimeout(timer);
+      if (!stays && !isHeld) timer = setTimeout(() => props.onDismiss(id), STAY);
+    }),
+  );
+  onCleanup(() => clearTimeout(timer));
+  return (
+    <div
+      class={`toast ${level}`}
+      role={level === "error" ? "alert" : undefined}
+      onPointerEnter={() => setHeld(true)}
+      onPointerLeave={() => setHeld(false)}
+      onFocusIn={() => setHeld(true)}
+      onFocusOut={() => setHeld(false)}
+    >
+      <Switch fallback={<Icon name="ok" class="good" />}>
+        <Match when={level === "error"}>
+          <Icon name="error" class="bad" />
+        </Match>
+        <Match when={level === "warning"}>
+          <Icon name="warning" class="warn" />
+        </Match>
+      </Switch>
+      <div class="grow">
+        <p>{message}</p>
+        <Show when={error && error.message !== message}>
+          <p class="hint">{error!.message}</p>
+        </Show>
+        <Show when={error?.hint}>
+          <p class="hint">{error!.hint}</p>
+        </Show>
+        <Show when={error}>
+          <p class="code">{error!.code}</p>
+        </Show>
+      </div>
+      <Button icon="close" kind="plain" label="Dismiss" onClick={() => props.onDismiss(id)} />
     </div>
   );
 }

@@ -1,4 +1,5 @@
 import { For, type JSX, Show } from "solid-js";
+import { createNow } from "../state/now";
 import type { ErrorBody } from "../types";
 import { Button } from "./controls";
 import { Icon, type IconName } from "./icons";
@@ -46,6 +47,20 @@ export function Loading(props: { what: string }) {
       <span class="spinner" aria-hidden="true" />
       {props.what}
     </p>
+  );
+}
+
+/** When a stream is opened again, counted down to those who see it. */
+export function NextTry(props: { at: number | null }) {
+  const now = createNow(500);
+  return (
+    <Show when={props.at}>
+      {(at) => (
+        <span class="muted" aria-hidden="true">
+          next try in {Math.max(0, Math.ceil((at() - now()) / 1000))} s
+        </span>
+      )}
+    </Show>
   );
 }
 

@@ -63,7 +63,9 @@ export function createForm(platform: Platform) {
       try {
         await step();
       } catch (error) {
-        failed.push(asFailure(error));
+        const failure = asFailure(error);
+        // Where Corral is gone, all of them say the same.
+        if (!failed.some((other) => other.message === failure.message)) failed.push(failure);
       }
     }
     setFailures(failed);
@@ -109,6 +111,8 @@ export function createForm(platform: Platform) {
     saving,
     isChanged,
     dirty: () => changed().length > 0,
+    /** Whether all routes have answered. */
+    loaded: () => !!(settings() && catalog() && autostart()),
     value: <K extends keyof Fields>(name: K) => ({ ...saved(), ...changes() })[name] as Fields[K] | undefined,
     set: <K extends keyof Fields>(name: K, value: Fields[K]) => setChanges((now) => ({ ...now, [name]: value })),
     discard: () => setChanges({}),

@@ -1,13 +1,19 @@
 import { createSignal } from "solid-js";
 import type { Failure } from "../lib/failure";
 import { CAPACITY, LogBook, type LogFilter } from "../lib/logs";
-import type { Platform } from "../platform";
+import type { Platform, Stream } from "../platform";
 
 /** How many of the lines before are asked for: all that Corral keeps. */
 const TAIL = 5000;
 
 /** As often as anybody can read, in milliseconds: each drawing lays all lines in sight out anew. */
 const DRAWN = 100;
+
+/** No lines come: why, and when that is tried again, in milliseconds. */
+export interface Broken {
+  failure: Failure;
+  retryAt: number | null;
+}
 
 /** Draws with the next frame, at most so often. */
 function seldom(every: number): (then: () => void) => void {
@@ -32,6 +38,7 @@ export function createLog(capacity = CAPACITY, draw = seldom(DRAWN)) {
   const [paused, setPaused] = createSignal(false);
   const [open, setOpen] = createSignal(false);
   const [failure, setFailure] = createSignal<Failure | null>(null);
+  const [broken, setBroken] = createSignal<Broken | null>(null);
   let asked = false;
 
   /** However many lines come, they are drawn together. */
@@ -51,6 +58,8 @@ export function createLog(capacity = CAPACITY, draw = seldom(DRAWN)) {
     paused,
     open,
     failure,
+    /** Set when the stream could not be opened again at the first try. */
+    broken,
     setFilter(next: LogFilter) {
       setFilterSignal(next);
       book.setFilter(next);
@@ -66,9 +75,10 @@ export function createLog(capacity = CAPACITY, draw = seldom(DRAWN)) {
       book.clear();
       changed();
     },
-    /** Reads until the answer is called. */
-    read(platform: Platform): () => void {
-      const stream = platform.logs(
+    /** Reads until the answer is told to stop. */
+    read(platform: Platform): Stream {
+      let failures = 0;
+      return platform.logs(
         TAIL,
         (record) => {
           book.push(record);
@@ -76,12 +86,14 @@ export function createLog(capacity = CAPACITY, draw = seldom(DRAWN)) {
         },
         (state) => {
           if (state.open) book.reopened();
+          failures = state.open ? 0 : failures + 1;
           setOpen(state.open);
           setFailure(state.open ? null : state.failure);
+          // A stream that ends is opened again half a second later: nobody needs to hear of that.
+          setBroken(state.open || failures < 2 ? null : { failure: state.failure, retryAt: state.retryAt });
           changed();
         },
       );
-      return () => stream.stop();
     },
   };
 }

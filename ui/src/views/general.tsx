@@ -65,7 +65,13 @@ export function General(props: { form: Form; actions: HTMLElement }) {
         <For each={form.failures()}>
           {(failure) => (
             <div class="card failed">
-              <Problem error={failure} />
+              <Problem error={failure}>
+                <Show when={!form.loaded()}>
+                  <Button icon="refresh" onClick={form.load}>
+                    Try again
+                  </Button>
+                </Show>
+              </Problem>
             </div>
           )}
         </For>

@@ -1,7 +1,9 @@
 import { createEffect, createMemo, createSignal, Index, on, onCleanup, Show } from "solid-js";
 import { clock, count, plural } from "../lib/format";
 import { Button, CopyButton, Search, Segments } from "../parts/controls";
+import { Icon } from "../parts/icons";
 import { createRows } from "../parts/rows";
+import { NextTry } from "../parts/states";
 import { View } from "../parts/view";
 import { useCorral } from "../state/corral";
 import { createLog, type Log } from "../state/log";
@@ -20,7 +22,8 @@ export function LogsView() {
   const corral = useCorral();
   kept ??= createLog();
   const log = kept;
-  onCleanup(log.read(corral.platform));
+  const stream = log.read(corral.platform);
+  onCleanup(() => stream.stop());
 
   const [follow, setFollow] = createSignal(true);
   const length = createMemo(() => {
@@ -72,6 +75,8 @@ export function LogsView() {
     const { from, to } = rows.range();
     return Array.from({ length: Math.max(0, to - from) }, (_, index) => log.book.line(from + index));
   });
+  /** Over all views it is said already. */
+  const isBanner = () => corral.connection().state === "lost";
   const note = () => {
     log.version();
     const all = plural(log.book.total, "line");
@@ -120,6 +125,21 @@ export function LogsView() {
         </>
       }
     >
+      <Show when={!isBanner() && log.broken()}>
+        {(broken) => (
+          <div class="strip bad" role="alert">
+            <Icon name="unplugged" class="bad" />
+            <p class="grow">
+              <strong>No new lines come: {broken().failure.message}.</strong>{" "}
+              <Show when={broken().failure.hint}>
+                {(hint) => <>Lines that come meanwhile will be read later; {hint()}.</>}
+              </Show>
+            </p>
+            <NextTry at={broken().retryAt} />
+            <Button onClick={() => stream.retry()}>Try now</Button>
+          </div>
+        )}
+      </Show>
       <div
         class="log"
         role="log"
@@ -143,7 +163,9 @@ export function LogsView() {
                 fallback={
                   log.open()
                     ? "No line has come yet: a model that loads says a lot."
-                    : (log.failure()?.message ?? "Reading the log")
+                    : log.failure()
+                      ? "No line could be read."
+                      : "Reading the log"
                 }
               >
                 No line matches the filter.

@@ -132,6 +132,15 @@ export function ModelsView() {
         </div>
       </Show>
       <Loaded onStop={askStop} onReload={askSwitch} />
+      <Show when={corral.models.loaded && corral.models.failure}>
+        {(failure) => (
+          <div class="strip warn" role="status">
+            <Icon name="warning" class="warn" />
+            <p class="grow">The list may be old: {failure().message}.</p>
+            <Button onClick={() => corral.loadModels()}>Read it again</Button>
+          </div>
+        )}
+      </Show>
       <Show
         when={corral.models.loaded || !corral.models.failure}
         fallback={<Failed error={corral.models.failure!} retry={corral.loadModels} />}

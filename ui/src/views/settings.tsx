@@ -1,26 +1,35 @@
-import { createSignal, onCleanup, Show } from "solid-js";
+import { createSignal, Show } from "solid-js";
 import { View } from "../parts/view";
+import type { Platform } from "../platform";
 import { type CatalogDraft, createCatalogDraft } from "../state/catalog-draft";
 import { useCorral } from "../state/corral";
 import { createForm, type Form } from "../state/form";
 import { CatalogEditor } from "./editor";
 import { General } from "./general";
 
-let kept: { draft: CatalogDraft; form: Form } | undefined;
+let kept: Edits | undefined;
+
+interface Edits {
+  draft: CatalogDraft;
+  form: Form;
+}
+
+/** What is being edited. It outlives the view, and the page does not go away with it unasked, whatever view is shown. */
+function createEdits(platform: Platform): Edits {
+  const edits = { draft: createCatalogDraft(platform), form: createForm(platform) };
+  addEventListener("beforeunload", (event) => {
+    if (edits.draft.dirty() || edits.form.dirty()) event.preventDefault();
+  });
+  return edits;
+}
 
 /** Two tabs: the settings with a field each, and models.toml as text. */
 export function SettingsView(props: { part: string }) {
   const corral = useCorral();
-  kept ??= { draft: createCatalogDraft(corral.platform), form: createForm(corral.platform) };
+  kept ??= createEdits(corral.platform);
   const { draft, form } = kept;
   const isText = () => props.part === "catalog";
   const [actions, setActions] = createSignal<HTMLDivElement>();
-
-  const leaving = (event: BeforeUnloadEvent) => {
-    if (draft.dirty() || form.dirty()) event.preventDefault();
-  };
-  addEventListener("beforeunload", leaving);
-  onCleanup(() => removeEventListener("beforeunload", leaving));
 
   return (
     <View

@@ -146,14 +146,19 @@ ${tables.join("\n")}`;
     return `${await this.origin()}/ui/#token=${token}&${view}`;
   }
 
-  /** Corral itself where it serves the dashboard; else a stand-in in front of it that does. */
+  /** Corral itself, which serves the dashboard; with `CORRAL_TEST_DIST` a stand-in in front of it with the files of `dist`. */
   async origin(): Promise<string> {
-    if (this.front) return this.front.origin;
+    if (process.env.CORRAL_TEST_DIST) {
+      this.front ??= await serveFront(() => this.management);
+      return this.front.origin;
+    }
     // A program that was built without the dashboard's files has a page that says so.
     const page = await (await fetch(`${this.management}/ui/`)).text();
-    if (page.includes('id="app"') && !process.env.CORRAL_TEST_DIST) return this.management;
-    this.front = await serveFront(() => this.management);
-    return this.front.origin;
+    if (!page.includes('id="app"')) {
+      throw new Error(`${binary()} was built without the dashboard; scripts/ui.sh and cargo build bring it in, or set
+        CORRAL_TEST_DIST=1 to test the files of ui/dist in front of it`);
+    }
+    return this.management;
   }
 
   // biome-ignore lint/suspicious/noExplicitAny: what tests ask is of every form

@@ -1,4 +1,4 @@
-// A stand-in for Corral's `/ui/` route where the program under test has none: the built files, under the same
+// A stand-in for Corral's `/ui/` route, for whoever works on the dashboard and asks for it: the built files, under the same
 // address as the real management API, to which everything else is passed on.
 import { readFileSync } from "node:fs";
 import { createServer, request, type Server } from "node:http";

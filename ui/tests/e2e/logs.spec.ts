@@ -25,6 +25,48 @@ test("the lines of the real server: followed, filtered, paused, copied", async (
   await expect(log).toContainText("No line matches the filter");
 });
 
+test("a stream that breaks is told beside the lines, and goes on by itself", async ({ page, open, corral }) => {
+  await corral.load("tiny");
+  // A fake at the port: the stream ends, and is not to be had again.
+  let ways: "lines" | "nothing" | "real" = "lines";
+  const line = { ts: new Date(0).toISOString(), level: "info", model: "tiny", msg: "the line before" };
+  await page.route("**/logs?*", (route) => {
+    const way = ways;
+    if (way === "lines") ways = "nothing";
+    if (way === "real") return route.continue();
+    return way === "lines" ? route.fulfill({ body: `${JSON.stringify(line)}\n` }) : route.abort();
+  });
+  await open("logs");
+  const log = page.getByRole("log");
+  await expect(log).toContainText("the line before");
+  const strip = page.getByRole("alert").filter({ hasText: "No new lines come" });
+  await expect(strip).toContainText("Corral does not answer");
+  await expect(strip).toContainText(/next try in \d+ s/);
+  await expect(log).toContainText("the line before");
+  ways = "real";
+  await expect(log).toContainText("model loaded");
+  await expect(strip).toBeHidden();
+  await corral.ask("tiny", "hello");
+  await expect(log).toContainText("print_timing");
+});
+
+test("a stream that ends and is to be had again at once is not worth a word", async ({ page, open }) => {
+  let streams = 0;
+  await page.route("**/logs?*", (route) => {
+    streams += 1;
+    return route.fulfill({ body: "" });
+  });
+  await open("logs");
+  await page.evaluate(() => {
+    const seen = new MutationObserver(() => {
+      if (document.querySelector(".strip")) document.body.dataset.told = "yes";
+    });
+    seen.observe(document.body, { childList: true, subtree: true });
+  });
+  await expect.poll(() => streams).toBeGreaterThan(2);
+  expect(await page.evaluate(() => document.body.dataset.told)).toBeUndefined();
+});
+
 const START = Date.parse("2026-11-21T12:00:00Z");
 
 /** 100,000 lines as Corral sends them, from line `first` on. */

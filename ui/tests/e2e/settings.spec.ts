@@ -92,3 +92,27 @@ test("a file that changed on disk meanwhile: both are shown, and mine can be kep
   const saved = readFileSync(corral.catalogPath, "utf8");
   expect([saved.includes("# mine"), saved.includes("# theirs")]).toEqual([true, false]);
 });
+
+test("what is typed and not saved does not go with the page unasked, in whatever view", async ({ page, open }) => {
+  await open("settings/catalog");
+  const area = page.getByRole("textbox", { name: "models.toml" });
+  await expect(area).toHaveValue(/schema/);
+  await area.press("Control+End");
+  await page.keyboard.type("# not saved");
+  await page.getByRole("link", { name: "Models", exact: true }).click();
+  await expect(page.getByRole("heading", { level: 1, name: "Models" })).toBeVisible();
+  const asked = page.waitForEvent("dialog");
+  await page.close({ runBeforeUnload: true });
+  const dialog = await asked;
+  expect(dialog.type()).toBe("beforeunload");
+  await dialog.dismiss();
+  await page.getByRole("link", { name: "Settings", exact: true }).click();
+  await page.getByRole("link", { name: "models.toml" }).click();
+  await expect(area).toHaveValue(/# not saved$/);
+  await page.getByRole("button", { name: "Discard" }).click();
+  await expect(area).not.toHaveValue(/# not saved$/);
+  // Without anything to lose it goes at once: the fixture would see a dialog as one that nobody answers.
+  const closed = page.waitForEvent("close");
+  await page.close({ runBeforeUnload: true });
+  await closed;
+});

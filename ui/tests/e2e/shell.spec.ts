@@ -78,20 +78,68 @@ test("text of twice the size and small windows: nothing is cut off sideways", as
   }
 });
 
-test("the daemon ends and comes back", async ({ page, open, corral }) => {
-  await open();
-  await expect(page.locator(".state-box")).toContainText("Tiny");
+test("the daemon ends and comes back with another key", async ({ page, open, corral }) => {
+  await corral.load("tiny");
+  await open("live");
+  await expect(page.locator(".state-box")).toContainText("Ready");
   await corral.end();
   const banner = page.getByRole("alert");
   await expect(banner).toContainText("Corral does not answer");
   await page.getByRole("button", { name: "Try now" }).click();
-  await expect(banner).toBeVisible();
+  await expect(banner).toContainText("Corral does not answer");
   await corral.serve();
-  // Each start makes another token; the page says how to come in, or goes on where it is the same.
-  await expect(banner.or(page.getByText("corral dashboard", { exact: true }))).toBeVisible();
+  // The page finds out by itself that its key is not taken any more, and says how to come in.
+  await expect(page.getByText("corral dashboard", { exact: true })).toBeVisible();
+  await expect(banner).toBeHidden();
+  // What that command opens may be opened in this very tab.
+  const address = await corral.url("live");
+  await page.evaluate((to) => location.assign(to), address);
+  await expect(page.getByRole("heading", { level: 1, name: "Live" })).toBeVisible();
+  await expect(page.locator(".state-box")).toContainText("Stopped");
+  await corral.load("tiny-2");
+  await expect(page.locator(".state-box")).toContainText("Ready");
+});
+
+test("a daemon that is out of reach for a while is found again without a click", async ({ page, open, corral }) => {
+  await corral.api("POST", "/stop", { wait: true });
   await open();
   await expect(page.locator(".state-box")).toContainText("Stopped");
+  // A fake at the port: the way there is cut, the daemon goes on.
+  await page.route(/\/(events|models)/, (route) => route.abort());
+  await page.reload();
+  const banner = page.getByRole("alert");
+  await expect(banner).toContainText("Corral does not answer");
+  await corral.load("tiny");
+  await page.unroute(/\/(events|models)/);
   await expect(banner).toBeHidden();
+  await expect(page.locator(".state-box")).toContainText("Ready");
+  await expect(page.locator('[data-model="tiny"]')).toContainText("Ready");
+});
+
+test("whoever wants less motion gets none", async ({ page, open, corral }) => {
+  const operation = { id: "op", kind: "start", from: null, to: "tiny", step: "load", progress: null };
+  const started = { started_at: new Date().toISOString(), expected_ms: null };
+  const status = await corral.api("GET", "/status");
+  const snapshot = { ...status, phase: "loading", model: "tiny", operation: { ...operation, ...started } };
+  // A fake at the port: so small a model is loaded before anything can move.
+  await page.route("**/events", (route) =>
+    route.fulfill({ contentType: "text/event-stream", body: `event: snapshot\ndata: ${JSON.stringify(snapshot)}\n\n` }),
+  );
+  const moving = async () => {
+    await open();
+    await expect(page.locator(".bar.endless").first()).toBeVisible();
+    const names = (selector: string) =>
+      page
+        .locator(selector)
+        .first()
+        .evaluate((element) => getComputedStyle(element).animationName);
+    const running = await page.evaluate(() => document.getAnimations().length > 0);
+    return { dot: await names(".dot.loading"), bar: await names(".bar.endless > div"), running };
+  };
+  await page.emulateMedia({ reducedMotion: "no-preference" });
+  expect(await moving()).toEqual({ dot: "breathe", bar: "slide", running: true });
+  await page.emulateMedia({ reducedMotion: "reduce" });
+  expect(await moving()).toEqual({ dot: "none", bar: "none", running: false });
 });
 
 test("what a session has left in quarantine is said, and stays until it is dismissed", async ({

@@ -2,6 +2,8 @@
 # Checks what needs no test bed: format, lints, dependencies, and that the committed descriptions are current.
 # shellcheck source=scripts/lib.sh
 source "$(dirname "${BASH_SOURCE[0]}")/lib.sh"
+# shellcheck source=scripts/node.sh
+source "$SCRIPTS/node.sh"
 
 cargo_deny=0.20.2
 
@@ -16,6 +18,8 @@ current() {
 cd "$REPO"
 "$SCRIPTS/setup.sh" build desktop
 "$SCRIPTS/ui.sh"
+use_node ||
+  die "there is no npm" "the dashboard is checked with it" "install Node.js 20.19 or later, and start again"
 
 say "format"
 cargo fmt --all --check

@@ -5,10 +5,13 @@
 # server without a screen, with a real llama-server that answers requests. Its models are tiny and have random weights.
 # shellcheck source=scripts/lib.sh
 source "$(dirname "${BASH_SOURCE[0]}")/lib.sh"
+# shellcheck source=scripts/node.sh
+source "$SCRIPTS/node.sh"
 
 out="$(realpath -m "${1:-$REPO/docs/images}")"
 "$SCRIPTS/setup.sh" build desktop run screenshots
 "$SCRIPTS/ui.sh"
+use_node
 cd "$REPO"
 bin="${CORRAL_BIN:-}"
 if [[ -z "$bin" ]]; then

@@ -2,10 +2,13 @@
 # Runs all tests, on a real Docker engine and a real llama-server; arguments go to cargo test.
 # shellcheck source=scripts/lib.sh
 source "$(dirname "${BASH_SOURCE[0]}")/lib.sh"
+# shellcheck source=scripts/node.sh
+source "$SCRIPTS/node.sh"
 # shellcheck source=scripts/testbed.sh
 source "$SCRIPTS/testbed.sh"
 
 testbed_up
+use_node
 cd "$REPO"
 failed=0
 # With arguments, some of cargo's tests are meant.

@@ -3,10 +3,12 @@
 # Without npm, or without the sources, the program is built without it, and its page says so.
 # shellcheck source=scripts/lib.sh
 source "$(dirname "${BASH_SOURCE[0]}")/lib.sh"
+# shellcheck source=scripts/node.sh
+source "$SCRIPTS/node.sh"
 
 [[ -e "$REPO/ui/package.json" ]] || exit 0
 cd "$REPO/ui"
-if ! have npm; then
+if ! use_node; then
   say "npm is not here: the dashboard is not built, everything else is"
   exit 0
 fi

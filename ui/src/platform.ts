@@ -59,7 +59,8 @@ export interface Platform {
   /** The last `tail` lines of the log and all that follow. */
   logs(tail: number, onRecord: (record: LogRecord) => void, onState: (state: StreamState) => void): Stream;
   copy(text: string): Promise<void>;
-  saveFile(name: string, text: string): Promise<void>;
+  /** Answers where it was saved; null where that is not known, since the browser sees to it, or where nobody chose a place. */
+  saveFile(name: string, text: string): Promise<string | null>;
   /** To be called once, when the first view can be used. */
   ready(): void;
   /** Only where there is a desktop. */
@@ -182,6 +183,7 @@ export function browser(base: string, token: string | null): Platform {
       link.download = name;
       link.click();
       setTimeout(() => URL.revokeObjectURL(link.href), 60_000);
+      return null;
     },
     ready: () => undefined,
   };
@@ -190,23 +192,36 @@ export function browser(base: string, token: string | null): Platform {
 /** What Corral's window sends over a channel: an event, lines of the log, or that the stream has ended. */
 type Message = { event: string; data: unknown } | { end: true } | LogRecord[];
 
+/** Runs a command of the window. It rejects with an error's body, which is no `Error`: that is made one here, for all. */
+function command<T>(name: string, options?: Record<string, unknown>): Promise<T> {
+  return invoke<T>(name, options).catch((error) => {
+    throw asFailure(error);
+  });
+}
+
 /** Corral's own window. */
 export function nativeWindow(): Platform {
-  const send: Send = (method, path, body) => invoke("api", { method, path, body: body ?? null });
+  const send: Send = (method, path, body) => command("api", { method, path, body: body ?? null });
   const stream =
-    (command: "events" | "logs", options: Record<string, unknown>, take: (message: Message) => void): Connect =>
+    (name: "events" | "logs", options: Record<string, unknown>, take: (message: Message) => void): Connect =>
     async (signal, opened) => {
       let ended = () => {};
       const end = new Promise<void>((resolve) => {
         ended = resolve;
       });
       const channel = new Channel<Message>();
-      channel.onmessage = (message) => ("end" in message ? ended() : take(message));
-      const id = await invoke<number>(command, { ...options, channel });
-      opened();
-      signal.addEventListener("abort", ended);
-      await end;
-      await invoke("stop_stream", { id });
+      channel.onmessage = (message) => {
+        if ("end" in message) ended();
+        else if (!signal.aborted) take(message);
+      };
+      const id = await command<number>(name, { ...options, channel });
+      // It may have been stopped before it was open, of which the signal says nothing any more.
+      if (!signal.aborted) {
+        opened();
+        signal.addEventListener("abort", ended);
+        await end;
+      }
+      await command("stop_stream", { id });
     };
   return {
     kind: "window",
@@ -222,10 +237,10 @@ export function nativeWindow(): Platform {
       return keepOpen(stream("logs", { tail }, take), onState);
     },
     copy: (text) => navigator.clipboard.writeText(text),
-    saveFile: (name, text) => invoke("save_file", { name, text }),
-    ready: () => void invoke("window_ready"),
-    openClaude: (folder) => invoke("open_claude", { folder }),
-    chooseFolder: () => invoke("choose_folder"),
+    saveFile: (name, text) => command("save_file", { name, text }),
+    ready: () => void command("window_ready"),
+    openClaude: (folder) => command("open_claude", { folder }),
+    chooseFolder: () => command("choose_folder"),
   };
 }
 

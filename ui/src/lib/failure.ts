@@ -25,9 +25,16 @@ export function unreachable(): Failure {
   return new Failure(body, 0);
 }
 
+/** Whether that is an error as Corral's programs write it, which commands of the window reject with. */
+function isErrorBody(error: unknown): error is ErrorBody {
+  const body = error as Partial<ErrorBody> | null | undefined;
+  return typeof body?.code === "string" && typeof body.message === "string" && !(error instanceof Error);
+}
+
 /** Whatever was thrown, as a failure. */
 export function asFailure(error: unknown): Failure {
   if (error instanceof Failure) return error;
+  if (isErrorBody(error)) return new Failure(error, 0);
   const message = error instanceof Error ? error.message : String(error);
   return new Failure({ code: "internal", message, hint: null }, 0);
 }

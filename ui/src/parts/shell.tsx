@@ -157,8 +157,8 @@ function One(props: { toast: Toast; onDismiss: (id: number) => void }) {
   const { id, level, message, error } = props.toast;
   const [held, setHeld] = createSignal(false);
   let timer: ReturnType<typeof setTimeout> | undefined;
-  // What a session has left in quarantine does not become old, either.
-  const stays = level === "error" || error?.code === "workspace_invalid";
+  // Whatever asks for something to be done waits until it is read; plain information goes by itself.
+  const stays = level !== "info" || !!error;
   createEffect(
     on(held, (isHeld) => {
       clearTimeout(timer);

@@ -20,6 +20,8 @@ export interface Toast {
 
 /** How many notices are on the screen at most. */
 const TOASTS = 4;
+/** How many notices are remembered, so that those that several streams bring are shown once. */
+const NOTICES = 50;
 /** Seconds of readings that the charts show. */
 export const GPU_SPAN = 900;
 export const LIVE_SPAN = 300;
@@ -47,7 +49,12 @@ export function createCorral(platform: Platform) {
 
   function toast(level: Notice["level"], message: string, error: ErrorBody | null = null) {
     const id = ++toastId;
-    setToasts((now) => [...now.slice(1 - TOASTS), { id, level, message, error }]);
+    setToasts((now) => {
+      // What goes by itself makes room before what waits to be dismissed.
+      const oldest = now.find((toast) => toast.level === "info") ?? now[0];
+      const left = now.length < TOASTS ? now : now.filter((toast) => toast !== oldest);
+      return [...left, { id, level, message, error }];
+    });
     return id;
   }
 
@@ -109,10 +116,18 @@ export function createCorral(platform: Platform) {
     if (name === "snapshot") takeSnapshot(data as Snapshot);
     else if (name === "gpu") takeGpu(data as Gpu);
     else if (name === "live") takeLive(data as Live);
-    else if (name === "notice") {
-      const notice = data as Notice;
-      toast(notice.level, notice.message, notice.error ?? null);
-    }
+    else if (name === "notice") takeNotice(data as Notice);
+  }
+
+  const seen: string[] = [];
+
+  /** A notice, which any stream may bring; what the window itself says comes with one of them only. */
+  function takeNotice(notice: Notice) {
+    const key = JSON.stringify([notice.at, notice.level, notice.message]);
+    if (seen.includes(key)) return;
+    seen.push(key);
+    if (seen.length > NOTICES) seen.shift();
+    toast(notice.level, notice.message, notice.error ?? null);
   }
 
   function onState(state: StreamState) {
@@ -124,7 +139,10 @@ export function createCorral(platform: Platform) {
   function watch(readings: Readings, take: (reading: unknown) => void) {
     const watched = platform.events(
       readings,
-      (name, data) => name === readings && take(data),
+      (name, data) => {
+        if (name === readings) take(data);
+        else if (name === "notice") takeNotice(data as Notice);
+      },
       () => undefined,
     );
     return () => watched.stop();

@@ -34,7 +34,10 @@ export function UsageView() {
   const rows = () => latest()?.rows ?? [];
   const save = () => {
     const name = `corral-usage-${latest()!.by}-${span()}.csv`;
-    void corral.attempt(() => corral.platform.saveFile(name, usageCsv(rows(), latest()!.by)));
+    void corral.attempt(async () => {
+      const path = await corral.platform.saveFile(name, usageCsv(rows(), latest()!.by));
+      if (path) corral.toast("info", `Saved as ${path}`);
+    });
   };
 
   return (

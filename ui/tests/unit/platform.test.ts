@@ -130,6 +130,93 @@ test("the window's streams are channels that end, and are told to stop", async (
   expect(calls.filter(([command]) => command === "events").length).toBe(2);
 });
 
+/** A window whose commands answer as `invoke` does; the callbacks of its channels. */
+function desktop(invoke: (command: string, options: Record<string, unknown>) => Promise<unknown>) {
+  const callbacks: ((message: unknown) => void)[] = [];
+  const transformCallback = (callback: (message: unknown) => void) => callbacks.push(callback);
+  const unregisterCallback = () => undefined;
+  vi.stubGlobal("window", { __TAURI_INTERNALS__: { transformCallback, unregisterCallback, invoke } });
+  return callbacks;
+}
+
+test("what a command of the window rejects with is a failure with its code and hint, wherever", async () => {
+  // Tauri rejects with what the command's error is as JSON, not with an `Error`.
+  const error = { code: "daemon_unavailable", message: "Corral does not answer", hint: "start it", log: ["a line"] };
+  desktop(async () => {
+    throw error;
+  });
+  const native = nativeWindow();
+  const doings = [
+    native.get("/models"),
+    native.saveFile("a.csv", ""),
+    native.openClaude!(null),
+    native.chooseFolder!(),
+    native.post("/stop", { force: true, wait: false }),
+  ];
+  for (const ended of await Promise.allSettled<unknown>(doings)) {
+    const failure = ended.status === "rejected" ? ended.reason : null;
+    // A resource of the views takes whatever is no `Error` for an unknown one.
+    expect(failure).toBeInstanceOf(Error);
+    expect(asFailure(failure)).toMatchObject({ ...error, status: 0 });
+  }
+  const states: StreamState[] = [];
+  native
+    .logs(
+      10,
+      () => undefined,
+      (state) => states.push(state),
+    )
+    .stop();
+  native.events(
+    null,
+    () => undefined,
+    (state) => states.push(state),
+  );
+  await vi.advanceTimersByTimeAsync(0);
+  expect(states).toMatchObject([{ open: false, failure: error }]);
+});
+
+test("whatever is thrown has words", () => {
+  expect(asFailure({ code: "busy", message: "not now" })).toMatchObject({ code: "busy", hint: null, log: [] });
+  expect(asFailure("no such command")).toMatchObject({ code: "internal", message: "no such command" });
+  expect(asFailure(new TypeError("odd"))).toMatchObject({ code: "internal", message: "odd" });
+  for (const odd of [{}, { message: 7, code: "busy" }, null, undefined]) expect(asFailure(odd).code).toBe("internal");
+});
+
+test("a stream of the window that is stopped before it has opened is told to stop, and says nothing more", async () => {
+  const calls: [string, Record<string, unknown>][] = [];
+  let opens: (id: number) => void = () => undefined;
+  const callbacks = desktop((command, options) => {
+    calls.push([command, options]);
+    return command === "logs" ? new Promise((resolve) => (opens = resolve)) : Promise.resolve(null);
+  });
+  const seen: unknown[] = [];
+  const states: StreamState[] = [];
+  const stream = nativeWindow().logs(
+    10,
+    (record) => seen.push(record),
+    (state) => states.push(state),
+  );
+  await vi.advanceTimersByTimeAsync(0);
+  stream.stop();
+  await vi.advanceTimersByTimeAsync(0);
+  opens(7);
+  await vi.advanceTimersByTimeAsync(0);
+  // What was on its way before the other side heard of it.
+  callbacks[0]({ index: 0, message: [{ msg: "late" }] });
+  await vi.advanceTimersByTimeAsync(60_000);
+  expect(calls.map(([command]) => command)).toEqual(["logs", "stop_stream"]);
+  expect(calls[1][1]).toEqual({ id: 7 });
+  expect([seen, states]).toEqual([[], []]);
+});
+
+test("the window says where a file was saved, and that it was not", async () => {
+  const answers = ["/home/ada/usage.csv", null];
+  desktop(async () => answers.shift());
+  expect(await nativeWindow().saveFile("usage.csv", "")).toBe("/home/ada/usage.csv");
+  expect(await nativeWindow().saveFile("usage.csv", "")).toBe(null);
+});
+
 test("no answer, a refusal, and an answer that is no JSON", async () => {
   const http = browser("", "t");
   const failure = async (answer: Response | Error) => {

@@ -14,7 +14,7 @@ type Handler = (body: unknown) => unknown;
 /** A platform that answers as the test says: a fake at the port, so that order and failures can be chosen. */
 function fake(routes: Record<string, Handler>) {
   const calls: [string, unknown][] = [];
-  let onEvent: OnEvent = () => undefined;
+  const streams: OnEvent[] = [];
   let onState: (state: StreamState) => void = () => undefined;
   const call = (method: string) => async (path: string, body?: unknown) => {
     calls.push([`${method} ${path}`, body]);
@@ -30,7 +30,7 @@ function fake(routes: Record<string, Handler>) {
     patch: call("PATCH"),
     delete: call("DELETE"),
     events: (_: unknown, events: OnEvent, states: typeof onState) => {
-      onEvent = events;
+      streams.push(events);
       onState = states;
       return { stop: () => undefined, retry: () => undefined };
     },
@@ -38,7 +38,10 @@ function fake(routes: Record<string, Handler>) {
   return {
     platform: platform as never,
     calls,
-    emit: (name: string, data: unknown) => onEvent(name, data),
+    /** To the stream that was opened last. */
+    emit: (name: string, data: unknown) => streams.at(-1)!(name, data),
+    /** To each that was ever opened. */
+    emitToAll: (name: string, data: unknown) => streams.forEach((stream) => void stream(name, data)),
     state: (state: StreamState) => onState(state),
   };
 }
@@ -263,4 +266,38 @@ test("readings of the GPUs are taken as they come, at their own time", () => {
     [61, 61],
     [null, null],
   ]);
+});
+
+test("a notice is shown whichever stream brings it, and once where several do", () => {
+  const { platform, emit, emitToAll } = fake({});
+  const corral = createCorral(platform);
+  const notice = (second: number) => ({
+    at: `2026-11-21T08:00:0${second}Z`,
+    level: "error",
+    message: "the page ended, and is shown anew",
+    error: null,
+  });
+  const leave = corral.watchGpu();
+  emit("notice", notice(1));
+  expect(corral.toasts().map((toast) => toast.message)).toEqual(["the page ended, and is shown anew"]);
+  emitToAll("notice", notice(2));
+  expect(corral.toasts().length).toBe(2);
+  emitToAll("notice", notice(3));
+  expect(corral.toasts().length).toBe(3);
+  leave();
+  expect(corral.snapshot()).toBe(null);
+});
+
+test("where there is no room for another notice, the oldest that would have gone by itself goes", () => {
+  const { platform } = fake({});
+  const corral = createCorral(platform);
+  corral.toast("warning", "do this");
+  corral.toast("info", "saved");
+  for (const message of ["a", "b"]) corral.toast("error", message);
+  corral.toast("info", "saved again");
+  corral.toast("error", "c");
+  const shown = () => corral.toasts().map((toast) => toast.message);
+  expect(shown()).toEqual(["do this", "a", "b", "c"]);
+  corral.toast("error", "d");
+  expect(shown()).toEqual(["a", "b", "c", "d"]);
 });

@@ -7,7 +7,7 @@ export type Paths = paths;
 export type ErrorBody = Omit<Schemas["ErrorBody"], "code"> & { code: string };
 export type LogLevel = Schemas["LogLevel"];
 export type LogRecord = Schemas["LogRecord"];
-export type Model = Schemas["ModelView"];
+export type Model = Omit<Schemas["ModelView"], "fit"> & { fit: Fit | null };
 export type ModelState = Schemas["ModelState"];
 export type Notice = Omit<Schemas["Notice"], "error"> & { error?: ErrorBody | null };
 export type OperationView = Schemas["OperationView"];
@@ -22,6 +22,14 @@ export type Autostart = Schemas["AutostartState"];
 export type Catalog = Schemas["CatalogFile"];
 export type EnginePatch = Schemas["CatalogPatch"];
 export type Gpu = Schemas["GpuReading"];
+/** A verdict; the numbers beside it are there where the memory of this machine is known. */
+export type Fit = Schemas["Fit"] & {
+  layers_on_cpu?: number;
+  vram_free_bytes?: number;
+  host_free_bytes?: number;
+  in_the_way?: { name: string; bytes: number }[];
+  hopeless?: boolean;
+};
 export type GpuDevice = Schemas["GpuDevice"];
 export type Finding = Schemas["Finding"];
 export type Live = Schemas["Live"];

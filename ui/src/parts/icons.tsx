@@ -67,6 +67,18 @@ const SHAPES = {
       <path d="m5.2 8.2 2 2 3.6-4" />
     </>
   ),
+  half: () => (
+    <>
+      <circle cx="8" cy="8" r="6.2" />
+      <path d="M8 1.8a6.2 6.2 0 0 1 0 12.4z" fill="currentColor" />
+    </>
+  ),
+  no: () => (
+    <>
+      <circle cx="8" cy="8" r="6.2" />
+      <path d="m5.6 5.6 4.8 4.8M10.4 5.6l-4.8 4.8" />
+    </>
+  ),
   refresh: () => <path d="M13.5 8A5.5 5.5 0 1 1 11.7 4M13.5 1.8v3h-3" />,
   down: () => <path d="M8 2v11M3.5 8.5 8 13l4.5-4.5" />,
   download: () => <path d="M8 2v7.5M4.5 6.5 8 10l3.5-3.5M2.5 13.5h11" />,

@@ -1,4 +1,5 @@
-import { Show } from "solid-js";
+import { Match, Show, Switch } from "solid-js";
+import { isTooBig } from "../lib/fit";
 import { plural } from "../lib/format";
 import { Button } from "../parts/controls";
 import { Dialog } from "../parts/dialog";
@@ -6,33 +7,42 @@ import { Problem } from "../parts/states";
 import { useCorral } from "../state/corral";
 import type { Question } from "./models";
 
-/** Asks before a switch or stop that would cut requests, or that would surely fail. */
+const VERBS: Record<Question["action"], string> = { start: "Start", switch: "Switch", stop: "Stop" };
+
+/** Asks before a switch or stop that would cut requests, that is refused, or that would surely fail. */
 export function Ask(props: { question: Question; onClose: () => void; onAnswer: (force: boolean) => void }) {
   const corral = useCorral();
   const name = () => corral.modelName(props.question.model);
-  const verb = () => (props.question.action === "stop" ? "Stop" : "Switch");
+  const verb = () => VERBS[props.question.action];
+  const tooBig = () => isTooBig(props.question.problem?.code);
   return (
     <Dialog
-      title={props.question.action === "stop" ? `Stop ${name()}?` : `Switch to ${name()}?`}
+      title={`${verb()} ${props.question.action === "switch" ? "to " : ""}${name()}?`}
       onClose={props.onClose}
       actions={
         <>
           <Button onClick={props.onClose}>Cancel</Button>
-          <Show
-            when={props.question.running}
+          <Switch
             fallback={
               <Button kind="primary" onClick={() => props.onAnswer(false)}>
                 Try it all the same
               </Button>
             }
           >
-            <Button kind="danger" onClick={() => props.onAnswer(true)}>
-              Cut them and {verb().toLowerCase()}
-            </Button>
-            <Button kind="primary" onClick={() => props.onAnswer(false)}>
-              {verb()} when they have ended
-            </Button>
-          </Show>
+            <Match when={tooBig()}>
+              <Button kind="danger" onClick={() => props.onAnswer(true)}>
+                {props.question.running ? `Cut them and ${verb().toLowerCase()} anyway` : `${verb()} anyway`}
+              </Button>
+            </Match>
+            <Match when={props.question.running}>
+              <Button kind="danger" onClick={() => props.onAnswer(true)}>
+                Cut them and {verb().toLowerCase()}
+              </Button>
+              <Button kind="primary" onClick={() => props.onAnswer(false)}>
+                {verb()} when they have ended
+              </Button>
+            </Match>
+          </Switch>
         </>
       }
     >

@@ -168,8 +168,10 @@ function Device(props: { device: GpuDevice }) {
               <th scope="col">Process</th>
               <th scope="col">Model</th>
               <th scope="col">User</th>
-              <th scope="col">Container</th>
-              <th scope="col" class="number">
+              <th scope="col" class="detail">
+                Container
+              </th>
+              <th scope="col" class="detail number">
                 Process id
               </th>
               <th scope="col" class="number">
@@ -189,10 +191,10 @@ function Device(props: { device: GpuDevice }) {
                   </td>
                   <td>{process.model ? corral.modelName(process.model) : NONE}</td>
                   <td>{process.user ?? NONE}</td>
-                  <td class="clip">
+                  <td class="clip detail">
                     <code>{process.container?.slice(0, 12) ?? NONE}</code>
                   </td>
-                  <td class="number">{process.pid}</td>
+                  <td class="detail number">{process.pid}</td>
                   <td class="number">{bytes(process.mem_bytes)}</td>
                   <td class="number">
                     {percent(device().mem_total_bytes ? (process.mem_bytes ?? 0) / device().mem_total_bytes! : null)}

@@ -1,5 +1,5 @@
 import { createEffect, createMemo, createSignal, For, on, onCleanup, Show } from "solid-js";
-import { bytes, context, count, plural } from "../lib/format";
+import { bytes, context, count, NONE, plural } from "../lib/format";
 import { type Action, actionFor, findModels, stateOf } from "../lib/models";
 import { phaseName } from "../lib/operation";
 import { quantisation } from "../lib/quant";
@@ -11,6 +11,7 @@ import { View } from "../parts/view";
 import { useCorral } from "../state/corral";
 import type { Model, Phase, SwitchPlan } from "../types";
 import { Ask } from "./ask";
+import { FitDialog, FitMark } from "./fit";
 import { Loaded } from "./loaded";
 
 const VERBS: Record<Action, string> = { start: "Start", switch: "Switch", stop: "Stop", none: "" };
@@ -19,7 +20,7 @@ const STATES: Record<string, string> = { available: "", missing: "File missing" 
 
 /** What waits for an answer before it is done. */
 export interface Question {
-  action: "switch" | "stop";
+  action: "start" | "switch" | "stop";
   model: string;
   running: number;
   problem?: SwitchPlan["problem"];
@@ -30,6 +31,8 @@ export function ModelsView() {
   const [query, setQuery] = createSignal("");
   const [current, setCurrent] = createSignal<string | null>(null);
   const [question, setQuestion] = createSignal<Question | null>(null);
+  /** The model whose fit is told. */
+  const [told, setTold] = createSignal<Model | null>(null);
   const found = createMemo(() => findModels(corral.models.list, query()));
   const rows = createRows({ count: () => found().length, rem: 3.25, beyond: 6 });
   const shown = createMemo(() => found().slice(rows.range().from, rows.range().to));
@@ -69,7 +72,8 @@ export function ModelsView() {
       const answer = await corral.platform.post("/switch", { model, dry_run: true, wait: false, force: false });
       const plan = "plan" in answer ? answer.plan : null;
       if (plan?.problem || plan?.requests_running) {
-        setQuestion({ action: "switch", model, running: plan.requests_running, problem: plan.problem });
+        const action = corral.snapshot()?.model ? "switch" : "start";
+        setQuestion({ action, model, running: plan.requests_running, problem: plan.problem });
       } else await corral.platform.post("/switch", { model, wait: false, force: false, dry_run: false });
     });
 
@@ -78,7 +82,10 @@ export function ModelsView() {
     const action = actionFor(model, corral.snapshot());
     if (action === "stop") void askStop();
     if (action === "switch") void askSwitch(model.id);
-    if (action === "start") void corral.attempt(() => corral.platform.post("/start", { model: model.id, wait: false }));
+    // Only a switch can be tried first, and be forced.
+    if (action === "start" && model.fit?.hopeless) void askSwitch(model.id);
+    else if (action === "start")
+      void corral.attempt(() => corral.platform.post("/start", { model: model.id, wait: false }));
   };
 
   const go = (to: number) => {
@@ -88,7 +95,7 @@ export function ModelsView() {
     rows.show(place());
     // The row may only now be drawn.
     queueMicrotask(() =>
-      list?.querySelector<HTMLElement>(`[data-row="${place()}"] button`)?.focus({ preventScroll: true }),
+      list?.querySelector<HTMLElement>(`[data-row="${place()}"] .act button`)?.focus({ preventScroll: true }),
     );
   };
   const onKey = (event: KeyboardEvent) => {
@@ -181,7 +188,9 @@ export function ModelsView() {
                 <Show when={hasFit()}>
                   <span role="columnheader">Fit</span>
                 </Show>
-                <span role="columnheader">State</span>
+                <span role="columnheader" class="state">
+                  State
+                </span>
                 <span role="columnheader">
                   <span class="unseen">Action</span>
                 </span>
@@ -213,6 +222,9 @@ export function ModelsView() {
             </div>
           </Show>
         </Show>
+      </Show>
+      <Show when={told()?.fit}>
+        {(known) => <FitDialog model={told()!} fit={known()} onClose={() => setTold(null)} />}
       </Show>
       <Show when={question()}>
         {(asked) => (
@@ -275,8 +287,20 @@ export function ModelsView() {
           </Show>
         </span>
         <Show when={hasFit()}>
-          <span role="cell" class="fit" title={props.model.fit?.reason ?? undefined}>
-            {props.model.fit?.verdict.replaceAll("_", " ") ?? "–"}
+          <span role="cell" class="fit">
+            <Show when={props.model.fit} fallback={<span class="muted">{NONE}</span>}>
+              {(known) => (
+                <FitMark
+                  model={props.model}
+                  fit={known()}
+                  tabIndex={props.index === place() ? 0 : -1}
+                  onOpen={() => {
+                    setCurrent(props.model.id);
+                    setTold(props.model);
+                  }}
+                />
+              )}
+            </Show>
           </span>
         </Show>
         <span role="cell" class="state">

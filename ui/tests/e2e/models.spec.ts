@@ -1,6 +1,7 @@
 import { readFileSync, writeFileSync } from "node:fs";
 import { TWO } from "./corral";
 import { expect, test } from "./dashboard";
+import { FITS, fits } from "./fits";
 
 test.use({ home: { models: [...TWO, { id: "gone", name: "Gone", file: "gone-Q8_0.gguf", there: false }] } });
 const row = (id: string) => `[data-model="${id}"]`;
@@ -99,6 +100,56 @@ test("a switch that would surely fail is asked about first", async ({ page, open
   await page.keyboard.press("Escape");
   await expect(dialog).toBeHidden();
   await expect(page.getByRole("button", { name: "Switch to Tiny, the other one" })).toBeFocused();
+});
+
+test("how a model fits is said in words, and why in a dialog that keys open", async ({ page, open, corral }) => {
+  // A fake at the port: a machine on which models of every kind are.
+  await fits(page, corral, [FITS[2], FITS[3]]);
+  await open();
+  await expect(page.locator(row("tiny"))).toContainText("8k context");
+  await expect(page.locator(row("tiny-2"))).toContainText("Too big");
+  const mark = page.locator(row("tiny")).getByRole("button", { name: /^8k context/ });
+  await mark.focus();
+  await page.keyboard.press("Enter");
+  const dialog = page.getByRole("dialog", { name: "Tiny" });
+  await expect(dialog).toContainText(FITS[2].reason ?? "");
+  for (const fact of ["8,192 tokens", "22.8 GiB of 23.1 GiB", "gnome-shell has 410 MiB"])
+    await expect(dialog).toContainText(fact);
+  await page.keyboard.press("Escape");
+  await expect(mark).toBeFocused();
+});
+
+test("what does not fit is refused with what it needs, and can be loaded all the same", async ({
+  page,
+  open,
+  corral,
+}) => {
+  await corral.api("POST", "/stop", { wait: true });
+  // A fake at the port: the refusal of a Corral on a machine with less memory.
+  await fits(page, corral, [FITS[3]]);
+  const asked: Record<string, unknown>[] = [];
+  await page.route("**/switch", (route) => {
+    const body = route.request().postDataJSON();
+    asked.push(body);
+    const problem = {
+      code: "insufficient_memory",
+      message: `\`tiny\` does not fit into the memory there is: ${FITS[3].reason}`,
+      hint: "end blender (2231); a smaller `ctx` needs less",
+    };
+    const plan = { from: null, to: "tiny", already_loaded: false, sessions: 0, requests_running: 0, problem };
+    return body.dry_run ? route.fulfill({ json: { plan } }) : route.fulfill({ status: 202, json: { operation: {} } });
+  });
+  await open();
+  await page.getByRole("button", { name: "Start Tiny", exact: true }).click();
+  const dialog = page.getByRole("dialog", { name: "Start Tiny?" });
+  await expect(dialog).toContainText("it needs 44.9 GiB");
+  await expect(dialog).toContainText("end blender");
+  await dialog.getByRole("button", { name: "Cancel" }).click();
+  expect(asked.map((body) => body.dry_run)).toEqual([true]);
+  await page.getByRole("button", { name: "Start Tiny", exact: true }).click();
+  await dialog.getByRole("button", { name: "Start anyway" }).click();
+  await expect(dialog).toBeHidden();
+  await expect.poll(() => asked.at(-1)).toMatchObject({ model: "tiny", dry_run: false, force: true });
 });
 
 test("the search leaves what matches, and Escape empties it", async ({ page, open }) => {

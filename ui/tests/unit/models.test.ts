@@ -1,8 +1,9 @@
 import { expect, test } from "vitest";
+import { fitMark, isTooBig } from "../../src/lib/fit";
 import { actionFor, findModels, stateOf } from "../../src/lib/models";
 import { progress, stepName, title } from "../../src/lib/operation";
 import { quantisation } from "../../src/lib/quant";
-import type { Model, OperationView, Snapshot } from "../../src/types";
+import type { Fit, Model, OperationView, Snapshot } from "../../src/types";
 
 test.each([
   ["/models/GLM-4.7-Flash-Q4_K_M.gguf", "Q4_K_M"],
@@ -90,4 +91,23 @@ test("an operation is named by its models", () => {
   expect(title(operation({ from: "b" }), name)).toBe("Switching to B");
   expect(title(operation({ kind: "stop", to: null }), name)).toBe("Stopping A");
   expect(title(operation({ kind: "start", from: null }), name)).toBe("Starting B");
+});
+
+test.each([
+  [{ verdict: "fits" }, "good", "ok", "Fits"],
+  [{ verdict: "reduced", layers_on_cpu: 1 }, "warn", "half", "1 layer on CPU"],
+  [{ verdict: "reduced", layers_on_cpu: 20 }, "warn", "half", "20 layers on CPU"],
+  [{ verdict: "reduced", ctx: 8192 }, "warn", "half", "8k context"],
+  [{ verdict: "no" }, "bad", "no", "Too big"],
+] as const)("%j is shown as %s, %s, %s", (more, tone, icon, text) => {
+  const fit = { ctx: 65_536, layers_on_cpu: 0, ...more } as Fit;
+  expect(fitMark(fit)).toEqual({ tone, icon, text });
+});
+
+test("only a refusal for the sake of memory can be overruled", () => {
+  expect([isTooBig("insufficient_memory"), isTooBig("model_file_truncated"), isTooBig(undefined)]).toEqual([
+    true,
+    false,
+    false,
+  ]);
 });

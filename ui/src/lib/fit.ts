@@ -1,0 +1,27 @@
+import type { IconName } from "../parts/icons";
+import type { Fit } from "../types";
+import { context, plural } from "./format";
+
+/** A verdict as it is shown: a colour, a shape and words, each of which says it alone. */
+export interface Mark {
+  tone: "good" | "warn" | "bad";
+  icon: IconName;
+  text: string;
+}
+
+/** How well a model fits, in two or three words. */
+export function fitMark(fit: Fit): Mark {
+  if (fit.verdict === "fits") return { tone: "good", icon: "ok", text: "Fits" };
+  if (fit.verdict === "no") return { tone: "bad", icon: "no", text: "Too big" };
+  const layers = fit.layers_on_cpu ?? 0;
+  return {
+    tone: "warn",
+    icon: "half",
+    text: layers ? `${plural(layers, "layer")} on CPU` : `${context(fit.ctx)} context`,
+  };
+}
+
+/** What a load is refused with where the model does not fit; it can be tried all the same. */
+export function isTooBig(code: string | undefined): boolean {
+  return code === "insufficient_memory";
+}

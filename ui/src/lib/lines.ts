@@ -1,19 +1,22 @@
 import type { LogLevel, LogRecord } from "../types";
 
+/** The level of a line, or that it stands for lines that were not read. */
+export type LineLevel = LogLevel | "gap";
+
 /** A line as it is kept. */
 export interface LogLine {
   /** Milliseconds since 1970. */
   ts: number;
-  level: LogLevel;
+  level: LineLevel;
   model: string;
   msg: string;
 }
 
-/** The least first. */
-const LEVELS: LogLevel[] = ["debug", "info", "warn", "error"];
+/** The least first; what is missing is never too little to be told. */
+const LEVELS: LineLevel[] = ["debug", "info", "warn", "error", "gap"];
 
 /** How grave a level is; one that is not known yet counts as the usual one. */
-export function rank(level: LogLevel): number {
+export function rank(level: LineLevel): number {
   const rank = LEVELS.indexOf(level);
   return rank < 0 ? LEVELS.indexOf("info") : rank;
 }
@@ -52,7 +55,7 @@ export class Lines {
     return this.next - this.first;
   }
 
-  push(record: LogRecord): void {
+  push(record: Omit<LogRecord, "level"> & { level: LineLevel }): void {
     const place = this.next % this.capacity;
     this.times[place] = Date.parse(record.ts);
     this.levels[place] = rank(record.level);

@@ -9,6 +9,9 @@ const TAIL = 5000;
 /** As often as anybody can read, in milliseconds: each drawing lays all lines in sight out anew. */
 const DRAWN = 100;
 
+/** How many lines are looked at for a filter before keys and frames have their turn: a few milliseconds. */
+export const STEP = 10_000;
+
 /** No lines come: why, and when that is tried again, in milliseconds. */
 export interface Broken {
   failure: Failure;
@@ -30,8 +33,11 @@ function seldom(every: number): (then: () => void) => void {
   };
 }
 
+/** Goes on when the page has nothing more urgent to do. */
+const soon = (then: () => void) => void setTimeout(then, 0);
+
 /** The log, kept between visits of its view, read only while somebody looks. */
-export function createLog(capacity = CAPACITY, draw = seldom(DRAWN)) {
+export function createLog(capacity = CAPACITY, draw = seldom(DRAWN), later: (then: () => void) => void = soon) {
   const book = new LogBook(capacity);
   const [version, setVersion] = createSignal(0);
   const [filter, setFilterSignal] = createSignal<LogFilter>({ level: "debug", text: "" });
@@ -51,6 +57,13 @@ export function createLog(capacity = CAPACITY, draw = seldom(DRAWN)) {
     });
   };
 
+  let walking = false;
+  const walk = () => {
+    walking = !book.step(STEP);
+    if (walking) later(walk);
+    else changed();
+  };
+
   return {
     book,
     version,
@@ -62,8 +75,10 @@ export function createLog(capacity = CAPACITY, draw = seldom(DRAWN)) {
     broken,
     setFilter(next: LogFilter) {
       setFilterSignal(next);
-      book.setFilter(next);
-      changed();
+      book.seek(next);
+      // A key that comes before the walk has ended makes it begin anew.
+      if (!walking) later(walk);
+      walking = true;
     },
     setPaused(pause: boolean) {
       if (pause) book.pause();

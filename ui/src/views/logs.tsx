@@ -132,7 +132,7 @@ export function LogsView() {
             <p class="grow">
               <strong>No new lines come: {broken().failure.message}.</strong>{" "}
               <Show when={broken().failure.hint}>
-                {(hint) => <>Lines that come meanwhile will be read later; {hint()}.</>}
+                {(hint) => <>Lines that come meanwhile are read later, as far as Corral still has them; {hint()}.</>}
               </Show>
             </p>
             <NextTry at={broken().retryAt} />
@@ -179,7 +179,7 @@ export function LogsView() {
                 {(line) => (
                   <div class={`line ${line()?.level ?? ""}`}>
                     <span class="time">{line() ? clock(line()!.ts) : ""}</span>
-                    <span class="level">{line()?.level ?? ""}</span>
+                    <span class="level">{line()?.level === "gap" ? "" : (line()?.level ?? "")}</span>
                     <span class="of" title={line()?.model}>
                       {line()?.model ?? ""}
                     </span>

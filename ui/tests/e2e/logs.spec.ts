@@ -1,3 +1,4 @@
+import type { Page } from "@playwright/test";
 import { expect, test } from "./dashboard";
 
 test("the lines of the real server: followed, filtered, paused, copied", async ({ page, open, corral }) => {
@@ -43,9 +44,16 @@ test("a stream that breaks is told beside the lines, and goes on by itself", asy
   await expect(strip).toContainText("Corral does not answer");
   await expect(strip).toContainText(/next try in \d+ s/);
   await expect(log).toContainText("the line before");
+  await expect(strip).toContainText("are read later, as far as Corral still has them");
+  await expect(log).not.toContainText("were not read");
   ways = "real";
   await expect(log).toContainText("model loaded");
   await expect(strip).toBeHidden();
+  // Nothing shows that no line is missing after the one of the fake, however the lines are filtered.
+  await expect(log.locator(".line.gap .msg")).toHaveText("… lines in between were not read, if there were any");
+  await page.getByRole("searchbox", { name: "Filter lines" }).fill("model loaded");
+  await expect(log.locator(".line")).toHaveCount(2);
+  await page.getByRole("searchbox", { name: "Filter lines" }).fill("");
   await corral.ask("tiny", "hello");
   await expect(log).toContainText("print_timing");
 });
@@ -65,6 +73,111 @@ test("a stream that ends and is to be had again at once is not worth a word", as
   });
   await expect.poll(() => streams).toBeGreaterThan(2);
   expect(await page.evaluate(() => document.body.dataset.told)).toBeUndefined();
+});
+
+test("who leaves the log and comes back finds all lines, each once, and no mark where none is missing", async ({
+  page,
+  open,
+  corral,
+}) => {
+  await corral.load("tiny");
+  await open("logs");
+  const log = page.getByRole("log");
+  const filter = page.getByRole("searchbox", { name: "Filter lines" });
+  await filter.fill("model loaded");
+  await expect(log.locator(".line")).not.toHaveCount(0);
+  const before = await log.locator(".line").count();
+  await page.getByRole("link", { name: "Models", exact: true }).click();
+  await corral.ask("tiny", "meanwhile");
+  await page.getByRole("link", { name: "Logs", exact: true }).click();
+  await expect(log.locator(".line")).toHaveCount(before);
+  await filter.fill("print_timing");
+  await expect(log).toContainText("print_timing");
+  await filter.fill("");
+  await expect(log.locator(".line.gap")).toHaveCount(0);
+});
+
+/** A log that is fed by the test: a fake at the port, since a real server cannot be told what to say when. */
+async function fed(page: Page) {
+  const queue: string[] = [];
+  let wake = () => {};
+  await page.exposeFunction("nextLines", async () => {
+    if (!queue.length) await new Promise<void>((resolve) => (wake = resolve));
+    return queue.splice(0).join("");
+  });
+  await page.addInitScript(() => {
+    const { nextLines } = window as unknown as { nextLines: () => Promise<string> };
+    const real = window.fetch;
+    window.fetch = async (input, init) => {
+      if (!`${input}`.includes("/logs?")) return real(input, init);
+      const body = new ReadableStream({
+        pull: async (to) => to.enqueue(new TextEncoder().encode(await nextLines())),
+      });
+      return new Response(body);
+    };
+  });
+  return (first: number, lines: number) => {
+    const records = Array.from({ length: lines }, (_, index) => ({
+      ts: new Date(START + first + index).toISOString(),
+      level: "info",
+      model: "tiny",
+      msg: `line ${first + index} of a log`,
+    }));
+    queue.push(records.map((record) => `${JSON.stringify(record)}\n`).join(""));
+    wake();
+  };
+}
+
+test("who scrolls up stays there while lines come and old ones go; Follow leads to the end", async ({ page, open }) => {
+  const send = await fed(page);
+  await open("logs");
+  send(0, 99_000);
+  const log = page.getByRole("log");
+  const follow = page.getByRole("button", { name: "Follow" });
+  await expect(log.locator(".line").last()).toContainText("line 98999 ", { timeout: 30_000 });
+  await expect(follow).toHaveAttribute("aria-pressed", "true");
+  send(99_000, 500);
+  await expect(log.locator(".line").last()).toContainText("line 99499 ");
+
+  await log.hover();
+  await page.mouse.wheel(0, -4_000);
+  await expect(follow).toHaveAttribute("aria-pressed", "false");
+  /** The first line in sight, and how far its upper end is from that of the box. */
+  const place = () =>
+    log.evaluate((box) => {
+      const top = box.getBoundingClientRect().top;
+      const first = [...box.querySelectorAll(".line")].find((line) => line.getBoundingClientRect().bottom > top + 2);
+      return { line: /line \d+ /.exec(first?.textContent ?? "")?.[0], at: first!.getBoundingClientRect().top - top };
+    });
+  // A wheel may be animated: it has come to rest where two looks, two frames apart, see the same.
+  let reading = await place();
+  await expect(async () => {
+    const before = reading;
+    await page.evaluate(() => new Promise((then) => requestAnimationFrame(() => requestAnimationFrame(then))));
+    reading = await place();
+    expect(reading).toEqual(before);
+    expect(Number(/\d+/.exec(reading.line ?? "")?.[0])).toBeLessThan(99_450);
+  }).toPass();
+
+  // Lines come while there is room for them, then as many go at the other end.
+  const note = page.locator(".note");
+  send(99_500, 500);
+  await expect(note).toContainText("100,000 lines");
+  expect((await place()).line).toBe(reading.line);
+  for (const first of [100_000, 102_000, 104_000]) {
+    send(first, 2_000);
+    const oldest = first + 2_000 - 100_000;
+    await expect.poll(() => log.evaluate((box) => box.scrollTop)).toBeLessThan((99_500 - oldest) * 20);
+    await expect.poll(async () => (await place()).line).toBe(reading.line);
+    expect(Math.abs((await place()).at - reading.at)).toBeLessThan(2);
+  }
+  await expect(follow).toHaveAttribute("aria-pressed", "false");
+
+  await follow.click();
+  await expect(follow).toHaveAttribute("aria-pressed", "true");
+  await expect(log.locator(".line").last()).toContainText("line 105999 ");
+  send(106_000, 10);
+  await expect(log.locator(".line").last()).toContainText("line 106009 ");
 });
 
 const START = Date.parse("2026-11-21T12:00:00Z");

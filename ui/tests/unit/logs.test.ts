@@ -1,7 +1,8 @@
-import { expect, test } from "vitest";
-import { LogBook, matches } from "../../src/lib/logs";
+import { expect, onTestFinished, test } from "vitest";
+import { Lines } from "../../src/lib/lines";
+import { GAP, LogBook, matches } from "../../src/lib/logs";
 import { Ring } from "../../src/lib/ring";
-import { createLog } from "../../src/state/log";
+import { createLog, STEP } from "../../src/state/log";
 import type { LogRecord } from "../../src/types";
 
 const START = Date.parse("2026-11-21T12:00:00Z");
@@ -130,4 +131,130 @@ test("however many lines come, they are drawn once", () => {
   expect([log.version(), log.book.length]).toEqual([1, 50]);
   send(record(51));
   expect(draws.length).toBe(2);
+});
+
+/** A log and what its stream is fed with; what it would do later is done when the test says so. */
+function fed(capacity: number) {
+  const queue: (() => void)[] = [];
+  const draws: (() => void)[] = [];
+  const log = createLog(
+    capacity,
+    (then) => draws.push(then),
+    (then) => queue.push(then),
+  );
+  let send: (line: LogRecord) => void = () => undefined;
+  let say: (state: { open: true }) => void = () => undefined;
+  const platform = {
+    logs: (_: number, onRecord: typeof send, onState: typeof say) => {
+      send = onRecord;
+      say = onState;
+      return { stop: () => undefined, retry: () => undefined };
+    },
+  };
+  return {
+    log,
+    queue,
+    read: () => log.read(platform as never),
+    send: (line: LogRecord) => send(line),
+    open: () => say({ open: true }),
+  };
+}
+
+test("where nothing proves that no line is missing, that is a line of its own", () => {
+  const { log, read, send, open } = fed(100);
+  const range = (from: number, to: number) => {
+    for (let number = from; number <= to; number += 1) send(record(number));
+  };
+  read();
+  open();
+  // The very first lines follow nothing.
+  range(3, 5);
+  expect(shown(log.book)).toEqual(["line 3", "line 4", "line 5"]);
+  // The view was left and is come back to: what is read anew reaches back into what is here.
+  read();
+  open();
+  range(4, 6);
+  expect(shown(log.book)).toEqual(["line 3", "line 4", "line 5", "line 6"]);
+  // The same after a break, of the last line only.
+  open();
+  range(6, 7);
+  expect(shown(log.book).at(-1)).toBe("line 7");
+  expect(shown(log.book)).not.toContain(GAP);
+  // Meanwhile more came than Corral keeps.
+  read();
+  open();
+  range(9, 10);
+  expect(shown(log.book).slice(-4)).toEqual(["line 7", GAP, "line 9", "line 10"]);
+  // A stream that is opened and brings nothing proves nothing, and says it once.
+  open();
+  open();
+  range(12, 13);
+  expect(shown(log.book).slice(-3)).toEqual([GAP, "line 12", "line 13"]);
+  // Whatever is looked for may be among what is missing.
+  log.book.setFilter({ level: "error", text: "line 12" });
+  expect(shown(log.book)).toEqual([GAP, GAP]);
+  expect(log.book.text()).toBe(`${GAP}\n${GAP}`);
+});
+
+test("during a pause, too, what is missing is told where it is missing", () => {
+  const { log, read, send, open } = fed(100);
+  read();
+  open();
+  send(record(1));
+  log.setPaused(true);
+  send(record(2));
+  open();
+  send(record(5));
+  expect(shown(log.book)).toEqual(["line 1"]);
+  log.setPaused(false);
+  expect(shown(log.book)).toEqual(["line 1", "line 2", GAP, "line 5"]);
+});
+
+test("a key in the filter looks at no line; the lines are looked at in steps, once for all keys", () => {
+  const lines = 3 * STEP + 1;
+  const { log, queue, read, send, open } = fed(2 * lines);
+  read();
+  open();
+  for (let number = 0; number < lines; number += 1) send(record(number));
+  let looked = 0;
+  const at = Lines.prototype.at;
+  Lines.prototype.at = function (number) {
+    looked += 1;
+    return at.call(this, number);
+  };
+  onTestFinished(() => {
+    Lines.prototype.at = at;
+  });
+  for (const text of ["2", "29", "299", "2999"]) log.setFilter({ level: "debug", text });
+  expect([looked, queue.length, log.filter().text]).toEqual([0, 1, "2999"]);
+  queue.shift()!();
+  expect(looked).toBe(STEP);
+  // Until all are looked at the filter before holds, for lines that come, too.
+  send(record(lines, { msg: "another" }));
+  expect([log.book.length, queue.length]).toEqual([lines + 1, 1]);
+  // A key in the middle begins anew, and starts no second walk.
+  log.setFilter({ level: "debug", text: "line 2999" });
+  expect(queue.length).toBe(1);
+  for (const most of [2 * STEP, 3 * STEP, 4 * STEP, 4 * STEP + 2]) {
+    queue.shift()!();
+    expect(looked).toBe(most);
+  }
+  expect(queue.length).toBe(0);
+  expect(shown(log.book)).toEqual(
+    [2999, ...Array.from({ length: 10 }, (_, digit) => 29990 + digit)].map((n) => `line ${n}`),
+  );
+});
+
+test("lines that go and come while a filter is walked through are neither shown twice nor left out", () => {
+  const book = new LogBook(4);
+  for (let number = 0; number < 4; number += 1) book.push(record(number));
+  book.seek({ level: "info", text: "line" });
+  expect(book.step(2)).toBe(false);
+  for (let number = 4; number < 7; number += 1) book.push(record(number));
+  expect(book.step(2)).toBe(false);
+  expect(book.step(2)).toBe(true);
+  expect(shown(book)).toEqual(["line 3", "line 4", "line 5", "line 6"]);
+  book.seek({ level: "info", text: "line 6" });
+  expect(book.text()).toContain("line 6");
+  expect(shown(book)).toEqual(["line 6"]);
 });

@@ -63,6 +63,37 @@ export function dayColumns(rows: UsageRow[], span: Span, today: string): [number
   return columns;
 }
 
+/** A row as a bar: its tokens out of the cache, the others that were read, those that were written. */
+export interface UsageBar {
+  key: string;
+  name: string;
+  cached: number;
+  read: number;
+  written: number;
+  /** All three. */
+  total: number;
+}
+
+/** How many bars fit before they are too many to be read. */
+const BARS = 12;
+
+/** Rows as bars, the largest first; those beyond `most` are one together, at the end. */
+export function usageBars(rows: UsageRow[], name: (row: UsageRow) => string, most = BARS): UsageBar[] {
+  const bars = rows.map((row) => {
+    // What comes out of the cache is a part of what is read.
+    const cached = Math.min(row.tokens_cached, row.tokens_in);
+    const read = row.tokens_in - cached;
+    const written = row.tokens_out;
+    return { key: row.key, name: name(row), cached, read, written, total: cached + read + written };
+  });
+  bars.sort((a, b) => b.total - a.total);
+  if (bars.length <= most) return bars;
+  const others = bars.splice(most - 1);
+  const all = { key: "", name: `${others.length} others`, cached: 0, read: 0, written: 0, total: 0 };
+  for (const bar of others) for (const part of ["cached", "read", "written", "total"] as const) all[part] += bar[part];
+  return [...bars, all];
+}
+
 /** A day as the API writes it, in the browser's time zone. */
 export function dayOf(date: Date): string {
   const pad = (value: number) => value.toString().padStart(2, "0");

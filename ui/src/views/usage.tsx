@@ -1,12 +1,12 @@
 import { createResource, createSignal, For, Show } from "solid-js";
 import { asFailure } from "../lib/failure";
 import { count, duration, energy, money, percent, tokens } from "../lib/format";
-import { cost, currency, dayColumns, dayOf, rowName, SPANS, type Span, sum, usageCsv } from "../lib/usage";
+import { cost, currency, dayColumns, dayOf, rowName, SPANS, type Span, sum, usageBars, usageCsv } from "../lib/usage";
 import { Chart, type Line } from "../parts/chart";
 import { Button, Segments } from "../parts/controls";
 import { Failed, Loading, Nothing } from "../parts/states";
 import { View } from "../parts/view";
-import { useCorral } from "../state/corral";
+import { type Corral, useCorral } from "../state/corral";
 import type { UsageBy, UsageRow } from "../types";
 
 const WAYS: { value: UsageBy; name: string }[] = [
@@ -67,7 +67,7 @@ export function UsageView() {
               }
             >
               <div aria-busy={answer.loading} class="stack">
-                <Show when={shown().by === "day"}>
+                <Show when={shown().by === "day"} fallback={<Shares rows={rows()} by={shown().by} />}>
                   <Days rows={rows()} span={shown().span} />
                 </Show>
                 <Table rows={rows()} by={shown().by} price={shown().electricity_price} />
@@ -104,10 +104,65 @@ function Days(props: { rows: UsageRow[]; span: Span }) {
   );
 }
 
+const PARTS = [
+  { part: "cached", name: "In, out of the cache" },
+  { part: "read", name: "In, read anew" },
+  { part: "written", name: "Out" },
+] as const;
+
+/** Tokens of each model or session, as bars of one scale. */
+function Shares(props: { rows: UsageRow[]; by: UsageBy }) {
+  const corral = useCorral();
+  const bars = () => usageBars(props.rows, (row) => nameOf(corral, row, props.by));
+  const most = () => Math.max(1, ...bars().map((bar) => bar.total));
+  return (
+    <figure class="card" aria-labelledby="shares-title">
+      <h2 id="shares-title">Tokens per {props.by}</h2>
+      <ul class="shares">
+        <For each={bars()}>
+          {(bar) => (
+            <li>
+              <span class="clip" title={bar.name}>
+                {bar.name}
+              </span>
+              <span class="shares-bar" aria-hidden="true">
+                <For each={PARTS}>
+                  {({ part }) => <span class={part} style={{ width: `${(bar[part] / most()) * 100}%` }} />}
+                </For>
+              </span>
+              <span class="number" title={count(bar.total)}>
+                {tokens(bar.total)}
+                <span class="unseen">
+                  {" "}
+                  tokens: {tokens(bar.cached + bar.read)} in, {tokens(bar.cached)} of them out of the cache,{" "}
+                  {tokens(bar.written)} out
+                </span>
+              </span>
+            </li>
+          )}
+        </For>
+      </ul>
+      <figcaption class="shares-legend" aria-hidden="true">
+        <For each={PARTS}>
+          {({ part, name }) => (
+            <span>
+              <span class={`swatch ${part}`} />
+              {name}
+            </span>
+          )}
+        </For>
+      </figcaption>
+    </figure>
+  );
+}
+
+function nameOf(corral: Corral, row: UsageRow, by: UsageBy): string {
+  return by === "model" && row.key ? corral.modelName(row.key) : rowName(row, by);
+}
+
 function Table(props: { rows: UsageRow[]; by: UsageBy; price: string | null | undefined }) {
   const corral = useCorral();
   const total = () => sum(props.rows);
-  const most = () => Math.max(1, ...props.rows.map((row) => row.tokens_in + row.tokens_out));
   // Machines without a GPU that counts energy have no such columns.
   const measured = () => total().energy_joules != null;
   const priced = () => measured() && props.price != null;
@@ -115,8 +170,6 @@ function Table(props: { rows: UsageRow[]; by: UsageBy; price: string | null | un
     money(cost(row.energy_joules, props.price), currency(props.price));
   // The newest day is what is looked for.
   const ordered = () => (props.by === "day" ? [...props.rows].reverse() : props.rows);
-  const name = (row: UsageRow) =>
-    props.by === "model" && row.key ? corral.modelName(row.key) : rowName(row, props.by);
   return (
     <div class="card flat">
       <table class="listing usage">
@@ -148,9 +201,6 @@ function Table(props: { rows: UsageRow[]; by: UsageBy; price: string | null | un
                 Cost
               </th>
             </Show>
-            <th scope="col">
-              <span class="unseen">Share</span>
-            </th>
           </tr>
         </thead>
         <tbody>
@@ -158,7 +208,7 @@ function Table(props: { rows: UsageRow[]; by: UsageBy; price: string | null | un
             {(row) => (
               <tr>
                 <th scope="row" class="clip" title={row.key}>
-                  {name(row)}
+                  {nameOf(corral, row, props.by)}
                 </th>
                 <td class="number">{count(row.requests)}</td>
                 <td class="number" title={count(row.tokens_in)}>
@@ -177,9 +227,6 @@ function Table(props: { rows: UsageRow[]; by: UsageBy; price: string | null | un
                 <Show when={priced()}>
                   <td class="number">{spent(row)}</td>
                 </Show>
-                <td class="share" aria-hidden="true">
-                  <div class="share-bar" style={{ width: `${((row.tokens_in + row.tokens_out) / most()) * 100}%` }} />
-                </td>
               </tr>
             )}
           </For>
@@ -203,7 +250,6 @@ function Table(props: { rows: UsageRow[]; by: UsageBy; price: string | null | un
             <Show when={priced()}>
               <td class="number">{spent(total())}</td>
             </Show>
-            <td />
           </tr>
         </tfoot>
       </table>

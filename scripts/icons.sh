@@ -6,8 +6,8 @@ source "$(dirname "${BASH_SOURCE[0]}")/lib.sh"
 have rsvg-convert || die "there is no rsvg-convert" "the pictures are rendered with it" \
   "install the package librsvg2-bin"
 cd "$REPO/icons"
-# Colours that can be told from a white and from a black panel.
-grey='#80858d' green='#2c9f5c' amber='#cc7f0e' red='#e2463f'
+# Each differs by 3:1 at least from a light panel (#f0f0f0) and from a dark one (#303030): nothing here is seen through.
+grey='#80858d' green='#299455' amber='#b8700a' red='#e2463f'
 
 # picture NAME FENCE INSIDE: the tray's sizes of one state.
 picture() {
@@ -21,7 +21,7 @@ picture stopped "$grey" ""
 picture ready "$green" "<circle cx='16' cy='16.8' r='5.4' fill='$green'/>"
 picture failed "$red" "<path d='M12.2 13l7.6 7.6M19.8 13l-7.6 7.6' stroke='$red' stroke-width='3.4'/>"
 for frame in {0..7}; do
-  picture "busy-$frame" "$grey" "<g transform='rotate($((frame * 45)) 16 16.6)'><circle cx='16' cy='12.1' r='3.1' fill='$amber'/><circle cx='16' cy='21.1' r='1.7' fill='$amber' fill-opacity='.55'/></g>"
+  picture "busy-$frame" "$grey" "<g transform='rotate($((frame * 45)) 16 16.6)'><circle cx='16' cy='12.1' r='3.1' fill='$amber'/><circle cx='16' cy='21.1' r='1.7' fill='$amber'/></g>"
 done
 
 # The program's own icon: the mark of a ready model on a tile.

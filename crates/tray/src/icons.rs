@@ -106,4 +106,50 @@ mod tests {
         let frames: Vec<_> = (0..FRAMES).map(|frame| &icons.of(Icon::Busy, frame)[3].data).collect();
         assert!(frames.windows(2).all(|pair| pair[0] != pair[1]), "the mark moves");
     }
+
+    /// What WCAG 2.2 asks of graphics that have to be told from what is around them (1.4.11).
+    const CONTRAST: f64 = 3.0;
+
+    /// A light and a dark panel, as grey from 0 to 255.
+    const PANELS: [u8; 2] = [0xf0, 0x30];
+
+    /// Relative luminance as WCAG defines it, of a colour of sRGB from 0 to 255.
+    fn luminance(colour: [f64; 3]) -> f64 {
+        let linear = colour.map(|part| {
+            let part = part / 255.0;
+            if part <= 0.04045 { part / 12.92 } else { ((part + 0.055) / 1.055).powf(2.4) }
+        });
+        0.2126 * linear[0] + 0.7152 * linear[1] + 0.0722 * linear[2]
+    }
+
+    /// The contrast of a pixel, as ARGB, on a panel with the panel around it.
+    fn contrast(pixel: [u8; 4], panel: u8) -> f64 {
+        let [alpha, colour @ ..] = pixel.map(f64::from);
+        let (alpha, panel) = (alpha / 255.0, f64::from(panel));
+        let (one, other) = (luminance(colour.map(|part| part * alpha + panel * (1.0 - alpha))), luminance([panel; 3]));
+        (one.max(other) + 0.05) / (one.min(other) + 0.05)
+    }
+
+    #[test]
+    fn each_picture_can_be_told_from_a_light_and_from_a_dark_panel() {
+        let icons = Icons::load().unwrap();
+        let busy = (0..FRAMES).map(|frame| (Icon::Busy, frame));
+        for (state, frame) in [Icon::Stopped, Icon::Ready, Icon::Failed].map(|state| (state, 0)).into_iter().chain(busy)
+        {
+            for (picture, panel) in
+                icons.of(state, frame).iter().flat_map(|picture| PANELS.map(|panel| (picture, panel)))
+            {
+                let what = format!("{state:?} {frame} at {} on {panel:#x}", picture.width);
+                let (mut told, mut all) = (0.0, 0.0);
+                for pixel in picture.data.as_chunks().0 {
+                    let (share, contrast) = (f64::from(pixel[0]) / 255.0, contrast(*pixel, panel));
+                    // Its edge is mixed with the panel; what is whole has to stand out.
+                    assert!(pixel[0] < 0xfa || contrast >= CONTRAST, "{what}: {pixel:x?} has {contrast:.2}");
+                    all += share;
+                    told += if contrast >= CONTRAST { share } else { 0.0 };
+                }
+                assert!(told / all > 0.4, "{what}: {:.2} of it stands out", told / all);
+            }
+        }
+    }
 }

@@ -9,7 +9,7 @@ use corral_core::{Code, Error, Result};
 use corral_engine::Engines;
 
 use crate::paths::Paths;
-use crate::watched_file::WatchedFile;
+use crate::watched_files::WatchedFiles;
 
 /// Makes the catalog from the default where there is none. Returns whether it did.
 pub fn ensure_catalog(paths: &Paths) -> Result<bool> {
@@ -65,7 +65,7 @@ pub(crate) async fn watch(
     engines: Engines,
 ) {
     let unnoticed = |error| tracing::warn!(%error, "changes of the catalog are not noticed; restart Corral after one");
-    let mut watched = match WatchedFile::new(&paths.catalog) {
+    let mut watched = match WatchedFiles::new(vec![paths.catalog.clone()]) {
         Ok(watched) => watched,
         Err(error) => return unnoticed(error),
     };

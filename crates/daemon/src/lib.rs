@@ -17,7 +17,7 @@ mod serve;
 mod settings_file;
 mod stderr_log;
 mod usage;
-mod watched_file;
+mod watched_files;
 
 pub use autostart::Autostart;
 pub use catalog_file::{ensure_catalog, read_catalog_or_examples};
@@ -30,3 +30,4 @@ pub use runtime_files::{DaemonFile, dashboard_page, private_dir, read_token};
 pub use serve::{ServeOptions, Serving, run, runtime, serve};
 pub use settings_file::read_settings;
 pub use stderr_log::log_to_stderr;
+pub use watched_files::whenever_changed;

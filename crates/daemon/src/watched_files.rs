@@ -1,4 +1,4 @@
-//! A file that is watched through every link that leads to it.
+//! Files that are watched through every link that leads to them.
 
 use std::collections::{BTreeSet, VecDeque};
 use std::ffi::OsString;
@@ -15,21 +15,21 @@ const SETTLE: Duration = Duration::from_millis(50);
 /// Links that the kernel follows in one path; more of them are a circle.
 const MOST_LINKS: usize = 40;
 
-/// The watch over one file, there or not.
+/// The watch over some files, there or not.
 #[derive(Debug)]
-pub(crate) struct WatchedFile {
-    path: PathBuf,
+pub(crate) struct WatchedFiles {
+    paths: Vec<PathBuf>,
     watcher: RecommendedWatcher,
-    /// What decides which file it is and what is in it, as the watcher's thread compares it with its events.
+    /// What decides which files they are and what is in them, as the watcher's thread compares it with its events.
     places: Arc<Mutex<BTreeSet<PathBuf>>>,
     folders: BTreeSet<PathBuf>,
     changes: mpsc::Receiver<()>,
 }
 
-impl WatchedFile {
+impl WatchedFiles {
     /// Watches nothing before the first [`Self::follow`].
-    pub(crate) fn new(path: &Path) -> notify::Result<Self> {
-        // One waiting message is enough: the file is read as it is then.
+    pub(crate) fn new(paths: Vec<PathBuf>) -> notify::Result<Self> {
+        // One waiting message is enough: the files are read as they are then.
         let (notices, changes) = mpsc::channel(1);
         let places = Arc::<Mutex<BTreeSet<PathBuf>>>::default();
         let wanted = places.clone();
@@ -44,21 +44,25 @@ impl WatchedFile {
                 let _ = notices.try_send(());
             }
         })?;
-        Ok(Self { path: path.to_owned(), watcher, places, folders: BTreeSet::new(), changes })
+        Ok(Self { paths, watcher, places, folders: BTreeSet::new(), changes })
     }
 
-    /// Watches what the path leads to now. What is read after this is either new or followed by a change.
+    /// Watches what the paths lead to now. What is read after this is either new or followed by a change.
     pub(crate) fn follow(&mut self) -> notify::Result<()> {
-        let mut places = places(&self.path);
+        let mut places = self.all_places();
         loop {
             let watched = self.watch(&places);
-            let now = self::places(&self.path);
+            let now = self.all_places();
             // A link that was changed before it was watched has told nobody.
             if now == places {
                 return watched;
             }
             places = now;
         }
+    }
+
+    fn all_places(&self) -> BTreeSet<PathBuf> {
+        self.paths.iter().flat_map(|path| places(path)).collect()
     }
 
     fn watch(&mut self, places: &BTreeSet<PathBuf>) -> notify::Result<()> {
@@ -79,6 +83,32 @@ impl WatchedFile {
         let changed = self.changes.recv().await.is_some();
         while let Ok(Some(())) = tokio::time::timeout(SETTLE, self.changes.recv()).await {}
         changed
+    }
+}
+
+/// Calls `look` at once, and again whenever one of these files may have changed, where nobody waits for it. Ends when
+/// `look` says that nobody wants to know any more, or where nothing can be watched.
+pub async fn whenever_changed(paths: Vec<PathBuf>, look: impl FnMut() -> bool + Send + 'static) {
+    let unnoticed = |error| tracing::warn!(%error, "changes of some files are noticed late");
+    let (mut watched, mut look) = match WatchedFiles::new(paths) {
+        Ok(watched) => (watched, look),
+        Err(error) => return unnoticed(error),
+    };
+    loop {
+        // What leads to the files is on a disk, too.
+        let looked = tokio::task::spawn_blocking(move || {
+            let followed = watched.follow();
+            let goes_on = look();
+            (watched, look, followed, goes_on)
+        });
+        let Ok((again, look_again, followed, goes_on)) = looked.await else { return };
+        (watched, look) = (again, look_again);
+        if let Err(error) = followed {
+            unnoticed(error);
+        }
+        if !goes_on || !watched.changed().await {
+            return;
+        }
     }
 }
 
@@ -133,8 +163,8 @@ mod tests {
     }
 
     /// Carries out a change and waits until the file has been read with this text in it after a notice.
-    async fn noticed(watched: &mut WatchedFile, what: &str, change: impl FnOnce()) {
-        let path = watched.path.clone();
+    async fn noticed(watched: &mut WatchedFiles, what: &str, change: impl FnOnce()) {
+        let path = watched.paths[0].clone();
         change();
         let seen = async {
             loop {
@@ -148,8 +178,8 @@ mod tests {
         tokio::time::timeout(Duration::from_secs(10), seen).await.unwrap_or_else(|_| panic!("{what} was not noticed"));
     }
 
-    fn watch(path: &Path) -> WatchedFile {
-        let mut watched = WatchedFile::new(path).unwrap();
+    fn watch(path: &Path) -> WatchedFiles {
+        let mut watched = WatchedFiles::new(vec![path.to_owned()]).unwrap();
         watched.follow().unwrap();
         watched
     }
@@ -228,6 +258,30 @@ mod tests {
         fs::create_dir(&folder).unwrap();
         noticed(&mut watched, "second", || fs::write(&file, "second").unwrap()).await;
         noticed(&mut watched, "third", || fs::write(&file, "third").unwrap()).await;
+    }
+
+    #[tokio::test]
+    async fn of_several_files_each_is_looked_at_also_in_folders_that_are_not_there_yet() {
+        let (_folder, path) = folder();
+        let files = ["a/settings.toml", "b/c/entry"].map(|name| path.join(name));
+        let (seen, mut looks) = mpsc::unbounded_channel();
+        let read = files.clone();
+        let looking = tokio::spawn(whenever_changed(files.to_vec(), move || {
+            seen.send(read.each_ref().map(|file| fs::read_to_string(file).unwrap_or_default())).is_ok()
+        }));
+        for text in ["first", "second"] {
+            for (place, file) in files.iter().enumerate() {
+                fs::create_dir_all(file.parent().unwrap()).unwrap();
+                fs::write(file, text).unwrap();
+                let seen = async { while looks.recv().await.unwrap()[place] != text {} };
+                tokio::time::timeout(Duration::from_secs(10), seen)
+                    .await
+                    .unwrap_or_else(|_| panic!("{text}: {file:?}"));
+            }
+        }
+        drop(looks);
+        fs::write(&files[0], "nobody wants to know").unwrap();
+        tokio::time::timeout(Duration::from_secs(10), looking).await.unwrap().unwrap();
     }
 
     #[test]

@@ -78,3 +78,10 @@ fn build() -> PathBuf {
     let program = programs.find_map(|message| message["executable"].as_str().map(PathBuf::from));
     program.expect("cargo says where it put the program")
 }
+
+/// The folder of `WebKit`'s helper programs.
+pub fn webkit() -> PathBuf {
+    let folders = std::fs::read_dir("/usr/lib").expect("a folder").map(|entry| entry.expect("an entry").path());
+    let mut folders = folders.chain([PathBuf::from("/usr/libexec")]).map(|folder| folder.join("webkit2gtk-4.1"));
+    folders.find(|folder| folder.join("WebKitWebProcess").is_file()).expect("WebKitGTK, which setup brings")
+}

@@ -47,7 +47,13 @@ impl Window {
     /// The same with more variables in its environment.
     #[track_caller]
     pub fn open_with(daemon: &Daemon, args: &[&str], env: &[(&str, &str)]) -> Self {
-        let program = daemon.of("corral-dashboard", args);
+        Self::open_program(&daemon.of("corral-dashboard", args), env)
+    }
+
+    /// Opens what this command opens, with more variables in its environment; its arguments are those of a dashboard.
+    #[track_caller]
+    pub fn open_program(program: &Command, env: &[(&str, &str)]) -> Self {
+        let args: Vec<_> = program.get_args().filter_map(|word| word.to_str()).collect();
         let mut command = Command::new("WebKitWebDriver");
         command.arg("--port=0").env_clear().current_dir("/");
         command.envs(program.get_envs().filter_map(|(name, value)| Some((name, value?))));
@@ -70,6 +76,22 @@ impl Window {
                 panic!("no window opens: {failed:?}");
             }
         }
+    }
+
+    /// Opens a browser: `WebKit`'s own small one.
+    #[track_caller]
+    pub fn browser(daemon: &Daemon) -> Self {
+        let program = crate::parts::webkit().join("MiniBrowser");
+        let usual = daemon.of("corral-dashboard", &[]);
+        let mut command = Command::new(program);
+        command.arg("--automation").envs(usual.get_envs().filter_map(|(name, value)| Some((name, value?))));
+        Self::open_program(&command, &[])
+    }
+
+    /// Goes to an address.
+    #[track_caller]
+    pub fn visit(&self, url: &str) {
+        self.step(self.client.goto(url)).unwrap_or_else(|error| panic!("{url}: {error}"));
     }
 
     fn step<T>(&self, step: impl Future<Output = Result<T, CmdError>>) -> Result<T, String> {

@@ -8,8 +8,9 @@ use std::path::Path;
 use std::process::{Command, Output};
 
 use corral_testkit::SandboxHome;
+use corral_tests::api::expect_error;
 use corral_tests::daemon::corral;
-use corral_tests::{Daemon, Models, PATIENCE, parts, until};
+use corral_tests::{Api, Daemon, Display, Models, PATIENCE, Window, parts, until};
 use serde_json::{Value, json};
 
 fn daemon() -> Daemon {
@@ -111,11 +112,29 @@ fn the_way_to_the_dashboard_shows_the_token_to_nobody_else() {
     fs::set_permissions(&opener, Permissions::from_mode(0o755)).unwrap();
     let done = with_path(&daemon, folder.path(), &["dashboard"]);
     assert!(done.status.success() && done.stdout.is_empty(), "{}", text(&done));
-    let page = daemon.home().run().join("dashboard.html");
-    assert_eq!(fs::read_to_string(&seen).unwrap(), page.display().to_string(), "the file is all that is said");
-    assert_eq!(fs::metadata(&page).unwrap().permissions().mode() & 0o777, 0o600);
-    let address = format!("{}/ui/#token={}", daemon.api().base(), daemon.api().token());
-    assert!(fs::read_to_string(&page).unwrap().contains(&format!("url={address}\"")));
+    let token = daemon.api().token().to_owned();
+    let way = fs::read_to_string(&seen).unwrap();
+    let code = way.strip_prefix(&format!("{}/ui/enter.html#code=", daemon.api().base())).expect("an address");
+    assert!(code.len() == 64 && !way.contains(&token), "{way}");
+
+    // Whoever reads it on the command line has no use of it: not as another user, and not a second time.
+    let ask = |mut command: Command| {
+        let body = format!("{{\"code\":\"{code}\"}}");
+        let url = format!("{}/dashboard/token", daemon.api().base());
+        let done = command.args(["curl", "-sS", "--json", &body, &url]).output().unwrap();
+        serde_json::from_slice::<Value>(&done.stdout).unwrap_or_else(|_| panic!("{}", text(&done)))
+    };
+    if rustix::process::geteuid().is_root() {
+        let mut other = Command::new("setpriv");
+        other.args(["--reuid=12345", "--regid=12345", "--clear-groups", "--"]);
+        expect_error(&ask(other)["error"], "forbidden", &["for the user only who runs Corral"]);
+    } else {
+        eprintln!("only root can ask as another user: that was not looked at");
+    }
+    assert_eq!(ask(Command::new("env"))["token"], token.as_str());
+    expect_error(&ask(Command::new("env"))["error"], "unauthorized", &["was used already"]);
+
+    let address = format!("{}/ui/#token={token}", daemon.api().base());
     let printed = daemon.corral(&["dashboard", "--print"]);
     assert_eq!(text(&printed), format!("{address}\n"));
     assert_eq!(daemon.api().get_openly("/ui/").status, 200);
@@ -125,8 +144,26 @@ fn the_way_to_the_dashboard_shows_the_token_to_nobody_else() {
     let failed = with_path(&daemon, folder.path(), &["dashboard"]);
     assert!(failed.status.code() == Some(78) && text(&failed).contains("--print"), "{}", text(&failed));
     daemon.terminate();
-    assert!(!page.exists(), "it goes with the daemon");
     assert_eq!(daemon.corral(&["dashboard"]).status.code(), Some(69));
+}
+
+#[test]
+fn a_browser_comes_in_by_what_it_is_told_to_open() {
+    let display = Display::start();
+    let daemon = Daemon::start_with(Models::process().tiny(&["a"]).home(), &[("DISPLAY", display.name())]);
+    let way = |api: &Api| api.post("/dashboard", &json!(null)).expect(200)["url"].as_str().unwrap().to_owned();
+    let browser = Window::browser(&daemon);
+    let first = way(daemon.api());
+    browser.visit(&first);
+    browser.says("h1", "Models");
+    browser.says("[data-model=a]", "Start");
+    let place = browser.ask("return location.href");
+    assert_eq!(place, format!("{}/ui/", daemon.api().base()), "nothing of it stays in the address");
+    browser.visit(&first);
+    browser.says("#said", "was used already");
+    assert_eq!(browser.ask("return location.hash"), "");
+    browser.visit(&way(daemon.api()));
+    browser.says("h1", "Models");
 }
 
 #[test]

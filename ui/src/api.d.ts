@@ -365,6 +365,23 @@ export interface paths {
         patch?: never;
         trace?: never;
     };
+    "/dashboard": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        put?: never;
+        /** A way into the dashboard for a browser of this user: good once, and soon. */
+        post: operations["dashboard"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
     "/": {
         parameters: {
             query?: never;
@@ -427,6 +444,23 @@ export interface paths {
         get: operations["ui_file"];
         put?: never;
         post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/dashboard/token": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        put?: never;
+        /** The management token, for the code that `POST /dashboard` has given. */
+        post: operations["enter"];
         delete?: never;
         options?: never;
         head?: never;
@@ -549,6 +583,16 @@ export interface components {
              */
             cached_tokens: number | null;
         };
+        /** @description The answer of `POST /dashboard`. */
+        DashboardAnswer: {
+            /** @description What a browser is to open. It is good once, for the user who runs Corral. */
+            url: string;
+            /**
+             * Format: uint64
+             * @description For how long, in seconds.
+             */
+            good_seconds: number;
+        };
         /** @description What a kilowatt-hour costs: a number and a currency, as in `0.32 EUR`. */
         ElectricityPrice: string;
         /** @description `[engine]`, as it is written. */
@@ -611,6 +655,11 @@ export interface components {
              * @default null
              */
             context: components["schemas"]["ContextView"] | null;
+        };
+        /** @description The body of `POST /dashboard/token`. */
+        EnterRequest: {
+            /** @description What stands behind `#code=` in the address that `POST /dashboard` has answered. */
+            code: string;
         };
         /** @description The body of every answer that is no success. */
         ErrorAnswer: {
@@ -1533,6 +1582,11 @@ export interface components {
         TerminalSetting: string | string[];
         /** @description Why a GPU runs slower than it could. */
         Throttle: "idle" | "setting" | "power_cap" | "thermal" | "power_brake" | "hardware" | "sync_boost";
+        /** @description The answer of `POST /dashboard/token`. */
+        TokenAnswer: {
+            /** @description The management token. */
+            token: string;
+        };
         /** @description What sums are taken by. */
         UsageBy: "model" | "session" | "day";
         /** @description The answer of `GET /usage`. */
@@ -3267,6 +3321,53 @@ export interface operations {
             };
         };
     };
+    dashboard: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description Where it is. */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["DashboardAnswer"];
+                };
+            };
+            /** @description `error.code` is `unauthorized`. */
+            401: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorAnswer"];
+                };
+            };
+            /** @description `error.code` is `forbidden_host`, `forbidden_origin`, `forbidden`. */
+            403: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorAnswer"];
+                };
+            };
+            /** @description `error.code` is `internal`. */
+            500: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorAnswer"];
+                };
+            };
+        };
+    };
     root: {
         parameters: {
             query?: never;
@@ -3422,6 +3523,75 @@ export interface operations {
             };
             /** @description `error.code` is `not_found`. */
             404: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorAnswer"];
+                };
+            };
+            /** @description `error.code` is `internal`. */
+            500: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorAnswer"];
+                };
+            };
+        };
+    };
+    enter: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody?: {
+            content: {
+                "application/json": components["schemas"]["EnterRequest"];
+            };
+        };
+        responses: {
+            /** @description It. */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["TokenAnswer"];
+                };
+            };
+            /** @description `error.code` is `invalid_request`. */
+            400: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorAnswer"];
+                };
+            };
+            /** @description `error.code` is `unauthorized`. */
+            401: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorAnswer"];
+                };
+            };
+            /** @description `error.code` is `forbidden_host`, `forbidden_origin`, `forbidden`. */
+            403: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorAnswer"];
+                };
+            };
+            /** @description `error.code` is `body_too_large`. */
+            413: {
                 headers: {
                     [name: string]: unknown;
                 };

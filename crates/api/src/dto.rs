@@ -177,6 +177,30 @@ pub struct FindingList {
     pub findings: Vec<Finding>,
 }
 
+/// The answer of `POST /dashboard`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct DashboardAnswer {
+    /// What a browser is to open. It is good once, for the user who runs Corral.
+    pub url: String,
+    /// For how long, in seconds.
+    pub good_seconds: u64,
+}
+
+/// The body of `POST /dashboard/token`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct EnterRequest {
+    /// What stands behind `#code=` in the address that `POST /dashboard` has answered.
+    pub code: String,
+}
+
+/// The answer of `POST /dashboard/token`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct TokenAnswer {
+    /// The management token.
+    pub token: String,
+}
+
 /// The body of `PUT /autostart`.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]

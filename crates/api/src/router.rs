@@ -22,6 +22,7 @@ use http::header::{ALLOW, CACHE_CONTROL, HeaderValue, X_CONTENT_TYPE_OPTIONS};
 use http::{Method, Uri};
 use tokio_util::sync::CancellationToken;
 
+use crate::entrance::Codes;
 use crate::failure::Failure;
 use crate::guard::{bearer_of, check_host, check_origin, check_token};
 use crate::live::Feed;
@@ -63,6 +64,8 @@ pub(crate) struct Inner {
     api: ApiState,
     /// The port that pages of Corral's own come from.
     port: u16,
+    /// What lets browsers in.
+    pub(crate) codes: Codes,
     /// Readings of what goes on, for those who listen.
     pub(crate) feed: Feed,
     /// Ends streams and waiting callers.
@@ -86,7 +89,7 @@ impl Deref for Inner {
 /// The routes, guarded. `port` is the one that is listened on, `shutdown` ends streams and callers that wait.
 pub fn router(state: ApiState, port: u16, shutdown: CancellationToken) -> Router {
     let feed = Feed::new(state.live.clone());
-    let shared = Shared(Arc::new(Inner { api: state, port, feed, shutdown }));
+    let shared = Shared(Arc::new(Inner { api: state, port, codes: Codes::default(), feed, shutdown }));
     let mut router = Router::new();
     for route in ROUTES {
         let mut handler = (route.handler)();
@@ -239,7 +242,8 @@ mod tests {
             version: "0".to_owned(),
         };
         let feed = Feed::new(api.live.clone());
-        let shared = Shared(Arc::new(Inner { api, port: 1, feed, shutdown: CancellationToken::new() }));
+        let shared =
+            Shared(Arc::new(Inner { api, port: 1, codes: Codes::default(), feed, shutdown: CancellationToken::new() }));
         let app: Router = Router::new().route("/", get(broken)).layer(from_fn_with_state(shared, guarded));
         let request = Request::get("/").header("Host", "localhost").body(Body::empty()).expect("a request");
         let answer = app.oneshot(request).await.expect("an answer");

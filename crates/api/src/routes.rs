@@ -153,7 +153,7 @@ mod tests {
                 route.method
             );
             assert_eq!(route.open, route.path == "/healthz" || route.page, "{} needs the token", route.path);
-            let is_page = route.path == "/" || route.path.split('/').nth(1) == Some("ui");
+            let is_page = ["/", "/dashboard/token"].contains(&route.path) || route.path.split('/').nth(1) == Some("ui");
             assert_eq!(route.page, is_page, "{} is no page", route.path);
         }
         assert_eq!(of_sessions(), "GET /status, GET /models and POST /switch");

@@ -17,6 +17,7 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
+use crate::entrance::Ends;
 use crate::router::{ApiState, router};
 
 /// So many connections at once; more wait. Any user of this machine may connect, and file descriptors run out.
@@ -81,7 +82,11 @@ async fn serve_connection(
     let mut builder = http1::Builder::new();
     builder.timer(TokioTimer::new());
     let app = TowerToHyperService::new(app);
+    let ends = stream.peer_addr().and_then(|peer| Ok(Ends { peer, own: stream.local_addr()? })).ok();
     let app = service_fn(move |mut request: Request<Incoming>| {
+        if let Some(ends) = ends {
+            request.extensions_mut().insert(ends);
+        }
         // The guard looks for it there.
         if let Some(via) = &via {
             request.extensions_mut().insert(via.clone());

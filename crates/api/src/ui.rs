@@ -32,6 +32,12 @@ const FILES: &[File] = include!(concat!(env!("OUT_DIR"), "/ui.rs"));
 const STAND_IN: File =
     File { path: INDEX, content: include_bytes!("ui/stand-in.html"), packed: None, tag: "\"stand-in\"" };
 
+/// The page that a browser comes in by: whatever dashboard was built, or none.
+const ENTRANCE: [File; 2] = [
+    File { path: "enter.html", content: include_bytes!("ui/enter.html"), packed: None, tag: "\"enter-1\"" },
+    File { path: "enter.js", content: include_bytes!("ui/enter.js"), packed: None, tag: "\"enter-1\"" },
+];
+
 const INDEX: &str = "index.html";
 
 /// Only what this server has, and nothing inline: a text of a model that gets into the page does nothing there.
@@ -59,7 +65,7 @@ pub fn ui_file(path: &str) -> Option<&'static [u8]> {
 }
 
 fn find(files: &[File], path: &str) -> Option<File> {
-    let found = files.iter().find(|file| file.path == path).copied();
+    let found = files.iter().chain(&ENTRANCE).find(|file| file.path == path).copied();
     found.or((files.is_empty() && path == INDEX).then_some(STAND_IN))
 }
 

@@ -4,7 +4,7 @@ use std::io::{self, BufRead, BufReader};
 use std::net::SocketAddr;
 use std::time::Duration;
 
-use corral_api::dto::ErrorAnswer;
+use corral_api::dto::{DashboardAnswer, ErrorAnswer};
 use corral_core::{Code, Error, Result, Secret};
 use corral_daemon::{DaemonFile, Environment, Paths, read_token};
 use serde::de::DeserializeOwned;
@@ -61,6 +61,13 @@ impl Client {
     /// The dashboard's address, with the token behind `#`, which a browser keeps to itself.
     pub fn dashboard(&self) -> String {
         format!("http://{}/ui/#token={}", self.address, self.token.expose())
+    }
+
+    /// A way into the dashboard for a browser of this user: good once and soon, and for nobody else, so that it may stand
+    /// on a command line.
+    pub fn way_to_dashboard(&self) -> Result<String> {
+        let answer: DashboardAnswer = self.parse(&self.post("/dashboard", &Value::Null, Patience::Short)?)?;
+        Ok(answer.url)
     }
 
     /// The body of the answer to a `GET`.

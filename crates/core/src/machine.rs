@@ -6,6 +6,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::error::Result;
+use crate::id::Secret;
 
 /// The machine and the desktop. It waits for the disk and for other programs: never call it where others wait.
 pub trait Machine: Debug + Send + Sync {
@@ -18,6 +19,9 @@ pub trait Machine: Debug + Send + Sync {
     /// Lets the desktop start Corral at login, or not.
     /// [`Code::ProgramMissing`](crate::Code::ProgramMissing) where there is nothing that it could start.
     fn set_autostart(&self, enabled: bool) -> Result<AutostartState>;
+
+    /// Makes a secret that nobody can guess.
+    fn new_secret(&self) -> Result<Secret>;
 }
 
 /// Whether the desktop starts Corral at login.

@@ -26,7 +26,7 @@ pub use corral_engine::files::{check_model, check_projector};
 pub use doctor::{Finding, Status, doctor};
 pub use folders::{recent_folders, remember_folder};
 pub use paths::Paths;
-pub use runtime_files::{DaemonFile, dashboard_page, private_dir, read_token};
+pub use runtime_files::{DaemonFile, private_dir, read_token};
 pub use serve::{ServeOptions, Serving, run, runtime, serve};
 pub use settings_file::read_settings;
 pub use stderr_log::log_to_stderr;

@@ -1,12 +1,13 @@
 //! The machine and the desktop, for surfaces.
 
 use corral_core::machine::{AutostartState, Finding, Machine};
-use corral_core::{Code, Error, Result};
+use corral_core::{Code, Error, Result, Secret};
 
 use crate::Environment;
 use crate::autostart::Autostart;
 use crate::doctor::doctor;
 use crate::paths::Paths;
+use crate::runtime_files::random_secret;
 
 /// This machine, as the daemon's environment shows it.
 #[derive(Debug)]
@@ -40,5 +41,9 @@ impl Machine for ThisMachine {
 
     fn set_autostart(&self, enabled: bool) -> Result<AutostartState> {
         self.entry()?.set(enabled)
+    }
+
+    fn new_secret(&self) -> Result<Secret> {
+        random_secret()
     }
 }

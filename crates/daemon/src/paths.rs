@@ -42,8 +42,6 @@ pub struct Paths {
     pub lock: PathBuf,
     /// The API key of the `llama-server` that serves.
     pub api_key: PathBuf,
-    /// The page that leads a browser to the dashboard; it holds the token.
-    pub dashboard: PathBuf,
     /// The socket by which launchers hand the listeners of their jails over.
     pub jails: PathBuf,
     /// Folder of what is known of shell sessions, and of their sockets; for this user only.
@@ -105,7 +103,6 @@ impl Paths {
             daemon_file: run_dir.join("daemon.json"),
             lock: run_dir.join("lock"),
             api_key: run_dir.join("api-key"),
-            dashboard: run_dir.join("dashboard.html"),
             jails: run_dir.join("jails.sock"),
             shells: run_dir.join("shells"),
             shell_logs: state_dir.join("shells"),

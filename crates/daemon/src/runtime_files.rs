@@ -50,19 +50,6 @@ pub fn read_token(paths: &Paths) -> Result<Secret> {
     Ok(Secret::new(token.trim_end()))
 }
 
-/// Writes the page that leads a browser to the dashboard, for this user only, and says where it is. The token is in it
-/// rather than on the command line of a browser, where every user of the machine could see it.
-pub fn dashboard_page(paths: &Paths, url: &str) -> Result<std::path::PathBuf> {
-    // The address has neither quotes nor brackets.
-    let page = format!(
-        "<!doctype html>\n<meta charset=\"utf-8\">\n<meta name=\"referrer\" content=\"no-referrer\">\n\
-         <meta http-equiv=\"refresh\" content=\"0; url={url}\">\n<title>Corral</title>\n\
-         <p><a href=\"{url}\">Corral's dashboard</a></p>\n"
-    );
-    write_private(&paths.dashboard, page.as_bytes())?;
-    Ok(paths.dashboard.clone())
-}
-
 /// Makes a folder that only this user may enter, and refuses one that belongs to somebody else.
 pub fn private_dir(path: &Path) -> Result<()> {
     let failed =

@@ -186,7 +186,7 @@ pub async fn run(env: Environment, options: ServeOptions) -> Result<()> {
 
 /// Takes away what leads to this daemon.
 fn clear(paths: &Paths) {
-    for file in [&paths.daemon_file, &paths.token, &paths.dashboard] {
+    for file in [&paths.daemon_file, &paths.token] {
         remove(file);
     }
 }

@@ -9,7 +9,7 @@ use corral_core::configuration::{
 use corral_core::launch::Runtime;
 use corral_core::machine::{AutostartState, Finding, FindingStatus, Machine};
 use corral_core::settings::Settings;
-use corral_core::{Code, Error, Result};
+use corral_core::{Code, Error, Result, Secret};
 
 /// Files in memory. A text's version is its length; a patch that names an image changes nothing else.
 #[derive(Debug, Default)]
@@ -92,5 +92,9 @@ impl Machine for FakeMachine {
     fn set_autostart(&self, enabled: bool) -> Result<AutostartState> {
         *self.autostart.lock().expect("not poisoned") = enabled;
         self.autostart()
+    }
+
+    fn new_secret(&self) -> Result<Secret> {
+        Ok(Secret::new("a code"))
     }
 }

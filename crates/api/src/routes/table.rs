@@ -14,12 +14,13 @@ use http::Method;
 
 use super::{Answer, Content, Parameter, Route, schema};
 use crate::dto::{
-    AutostartRequest, CatalogEdit, CatalogText, FindingList, Health, HistoryList, ModelList, OperationAnswer,
-    PlanAnswer, ProblemList, SessionAnswer, SessionRequest, StartRequest, Status, StopRequest, SwitchRequest,
-    UsageList,
+    AutostartRequest, CatalogEdit, CatalogText, DashboardAnswer, EnterRequest, FindingList, Health, HistoryList,
+    ModelList, OperationAnswer, PlanAnswer, ProblemList, SessionAnswer, SessionRequest, StartRequest, Status,
+    StopRequest, SwitchRequest, TokenAnswer, UsageList,
 };
 use crate::{
-    configuration, control, events, gpu, live, logs, machine, metrics, models, openapi, read, sessions, ui, usage,
+    configuration, control, entrance, events, gpu, live, logs, machine, metrics, models, openapi, read, sessions, ui,
+    usage,
 };
 
 /// The codes that an operation may end with.
@@ -416,6 +417,19 @@ pub(crate) const ROUTES: &[Route] = &[
         handler: || get(openapi::document),
         ..READ
     },
+    Route {
+        method: Method::POST,
+        path: "/dashboard",
+        operation_id: "dashboard",
+        summary: "A way into the dashboard for a browser of this user: good once, and soon.",
+        answers: &[Answer {
+            status: 200,
+            summary: "Where it is.",
+            content: Content::Json(&[schema::<DashboardAnswer>]),
+        }],
+        handler: || post(entrance::way),
+        ..READ
+    },
     Route { path: "/", operation_id: "root", summary: "To the dashboard.", ..TO_PAGES },
     Route { path: "/ui", operation_id: "ui", summary: "To the dashboard.", ..TO_PAGES },
     Route { path: "/ui/", operation_id: "ui_index", summary: "The dashboard.", ..PAGE },
@@ -424,6 +438,17 @@ pub(crate) const ROUTES: &[Route] = &[
         operation_id: "ui_file",
         summary: "A file of the dashboard.",
         codes: &[Code::Forbidden, Code::NotFound],
+        ..PAGE
+    },
+    Route {
+        method: Method::POST,
+        path: "/dashboard/token",
+        operation_id: "enter",
+        summary: "The management token, for the code that `POST /dashboard` has given.",
+        request: Some(schema::<EnterRequest>),
+        answers: &[Answer { status: 200, summary: "It.", content: Content::Json(&[schema::<TokenAnswer>]) }],
+        codes: &[Code::InvalidRequest, Code::BodyTooLarge, Code::Unauthorized, Code::Forbidden],
+        handler: || post(entrance::token),
         ..PAGE
     },
 ];

@@ -49,8 +49,45 @@ async fn a_session_gets_no_page() {
     let bench = Bench::new().await;
     let opened = bench.controller.open_session(None).await.expect("a session");
     let bearer = format!("Bearer {}", opened.token.expose());
-    let ask = || bench.ask("GET", "/ui/").with("Authorization", &bearer).send();
-    ask().await.error(403, "forbidden");
+    let ask = || async {
+        for (method, path) in
+            [("GET", "/ui/"), ("GET", "/ui/enter.html"), ("POST", "/dashboard/token"), ("POST", "/dashboard")]
+        {
+            let answer =
+                bench.ask(method, path).with("Authorization", &bearer).body("{\"code\":\"a code\"}").send().await;
+            assert!(matches!(answer.status, 401 | 403), "{method} {path}: {}", answer.status);
+        }
+        bench.ask("GET", "/ui/").with("Authorization", &bearer).send().await.error(403, "forbidden");
+    };
+    ask().await;
     bench.controller.close_session(opened.session.id).await.expect("it is attached");
-    ask().await.error(403, "forbidden");
+    ask().await;
+}
+
+#[tokio::test]
+async fn a_browser_comes_in_once_by_the_way_that_it_is_shown() {
+    let bench = Bench::new().await;
+    let shown = bench.post("/dashboard", "").await.json();
+    let way = format!("http://{}/ui/enter.html", bench.address);
+    assert_eq!(shown["url"], format!("{way}#code=a code"));
+    assert_eq!(shown["good_seconds"], 60);
+    let page = bench.ask("GET", "/ui/enter.html").without("Authorization").send().await;
+    assert_eq!((page.status, page.header("content-type")), (200, Some("text/html; charset=utf-8")));
+    assert!(page.body.contains("src=\"enter.js\"") && page.header("content-security-policy").is_some());
+    assert_eq!(bench.ask("GET", "/ui/enter.js").without("Authorization").send().await.status, 200);
+
+    let enter = |code: &str| {
+        let body = serde_json::json!({ "code": code }).to_string();
+        bench.ask("POST", "/dashboard/token").without("Authorization").body(body)
+    };
+    enter("another code").send().await.error(401, "unauthorized");
+    enter("").send().await.error(401, "unauthorized");
+    enter("a code").with("Host", "evil.example").send().await.error(403, "forbidden_host");
+    enter("a code").and("Origin", "http://evil.example").send().await.error(403, "forbidden_origin");
+    let own = format!("http://{}", bench.address);
+    let token = enter("a code").and("Origin", &own).send().await;
+    assert_eq!((token.status, token.json()["token"].as_str()), (200, Some(crate::bench::TOKEN)));
+    assert_eq!(token.header("cache-control"), Some("no-store"));
+    let (message, hint) = enter("a code").send().await.error(401, "unauthorized");
+    assert!(message.contains("was used already") && hint.contains("corral dashboard"), "{message} {hint}");
 }

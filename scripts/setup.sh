@@ -132,6 +132,7 @@ for set in "${@:-build}"; do
       need x11-utils have xwininfo
       # The tray and its window.
       need dbus-daemon have dbus-daemon
+      need openbox have openbox
       need webkit2gtk-driver have WebKitWebDriver
       need python3 have python3
       need systemd test -x /lib/systemd/systemd

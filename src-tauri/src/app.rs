@@ -32,6 +32,10 @@ pub(crate) struct Desk {
     pub(crate) notice: Mutex<Option<Notice>>,
     /// Whether the page that is shown can be used.
     pub(crate) usable: AtomicBool,
+    /// Whether a person is being asked whether the window may be closed.
+    pub(crate) asks: AtomicBool,
+    /// Whether a person is being asked for a folder.
+    pub(crate) chooses: AtomicBool,
     /// Why the window is given up.
     pub(crate) given_up: Mutex<Option<String>>,
 }
@@ -51,6 +55,14 @@ impl Desk {
     /// The page has ended; whether it could be used.
     pub(crate) fn page_ends(&self) -> bool {
         self.usable.swap(false, Ordering::Relaxed)
+    }
+
+    /// Says a word to whoever has started this window, and waits to hear of it.
+    pub(crate) fn says(&self, word: &str) {
+        if self.attached {
+            // Nobody may be reading any more.
+            let _ = writeln!(std::io::stdout().lock(), "{word}");
+        }
     }
 
     /// Says at the end why the window is given up.
@@ -91,6 +103,8 @@ pub(crate) fn run(args: Args, env: Environment) -> Result<ExitCode, Failure> {
         attached: args.attached,
         notice: Mutex::new(args.notice.map(|message| notice(NoticeLevel::Info, message))),
         usable: AtomicBool::new(false),
+        asks: AtomicBool::new(false),
+        chooses: AtomicBool::new(false),
         given_up: Mutex::new(None),
     });
     let app = if args.choose_folder {

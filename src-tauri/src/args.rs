@@ -11,7 +11,8 @@ pub(crate) struct Args {
     /// The page to begin with
     #[arg(long, value_enum, default_value_t = Page::Models)]
     pub(crate) page: Page,
-    /// Take names of pages from standard input, tell on standard output when the first can be used, and end with the input
+    /// Take names of pages from standard input, and `close`; tell on standard output when the first page can be used, and
+    /// when a person is asked whether what is typed may be lost, or keeps it; end with the input
     #[arg(long)]
     pub(crate) attached: bool,
     /// Say this to whoever looks

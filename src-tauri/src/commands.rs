@@ -96,7 +96,7 @@ pub(crate) async fn open_claude(app: AppHandle, desk: State<'_, Arc<Desk>>, fold
     let desk = desk.inner().clone();
     blocking(move || {
         let folder = folder.or_else(|| recent_folders(&desk.paths).into_iter().next());
-        match folder.or_else(|| ask_for_folder(&app)) {
+        match folder.or_else(|| ask_for_folder(&app, &desk)) {
             Some(folder) => desk.programs.open_claude(&folder),
             None => Ok(()),
         }
@@ -106,8 +106,9 @@ pub(crate) async fn open_claude(app: AppHandle, desk: State<'_, Arc<Desk>>, fold
 
 /// Asks for a folder; none where nobody chose one.
 #[tauri::command]
-pub(crate) async fn choose_folder(app: AppHandle) -> Answered<Option<PathBuf>> {
-    blocking(move || Ok(ask_for_folder(&app))).await
+pub(crate) async fn choose_folder(app: AppHandle, desk: State<'_, Arc<Desk>>) -> Answered<Option<PathBuf>> {
+    let desk = desk.inner().clone();
+    blocking(move || Ok(ask_for_folder(&app, &desk))).await
 }
 
 /// Saves a text where a person says.
@@ -128,15 +129,16 @@ pub(crate) async fn save_file(app: AppHandle, name: String, text: String) -> Ans
 #[tauri::command]
 pub(crate) fn window_ready(desk: State<'_, Arc<Desk>>) {
     desk.usable.store(true, Ordering::Relaxed);
-    if desk.attached {
-        use std::io::Write;
-        // Nobody may be reading any more.
-        let _ = std::io::stdout().lock().write_all(b"ready\n");
-    }
+    desk.says("ready");
 }
 
-fn ask_for_folder(app: &AppHandle) -> Option<PathBuf> {
+/// None where nobody chose one, or where that is being asked already.
+fn ask_for_folder(app: &AppHandle, desk: &Desk) -> Option<PathBuf> {
+    if desk.chooses.swap(true, Ordering::Relaxed) {
+        return None;
+    }
     let chosen = app.dialog().file().set_title("Open local Claude in").blocking_pick_folder();
+    desk.chooses.store(false, Ordering::Relaxed);
     chosen.and_then(|chosen| chosen.into_path().ok())
 }
 

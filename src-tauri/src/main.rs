@@ -6,6 +6,7 @@ mod args;
 mod assets;
 mod attached;
 mod commands;
+mod leaving;
 mod streams;
 mod window;
 

@@ -9,6 +9,7 @@ use webkit2gtk::{WebProcessTerminationReason, WebViewExt};
 
 use crate::app::Desk;
 use crate::args::Page;
+use crate::leaving;
 use crate::streams::Streams;
 
 /// The label that permissions are granted to.
@@ -33,6 +34,7 @@ pub(crate) fn open(app: &App, page: Page, paths: &Paths) -> tauri::Result<Webvie
         .disable_drag_drop_handler()
         .build()?;
     outlive_the_page(&window)?;
+    leaving::guard(&window);
     Ok(window)
 }
 

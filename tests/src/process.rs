@@ -78,6 +78,11 @@ impl Running {
         Self(command.spawn().expect("a program that can be started"))
     }
 
+    /// Its process number.
+    pub fn pid(&self) -> u32 {
+        self.0.id()
+    }
+
     /// Whether it has ended.
     pub fn has_ended(&mut self) -> bool {
         self.0.try_wait().is_ok_and(|ended| ended.is_some())

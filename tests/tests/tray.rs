@@ -79,6 +79,9 @@ fn what_happens_elsewhere_is_shown_too_and_a_failure_says_why_with_a_way_to_the_
     // The button opens the dashboard at the log.
     panel.click_button(&told, "logs");
     until(PATIENCE, "a window", || display.windows().contains("\"Corral\"").then_some(()));
+    let family = process::family(tray.pid()).into_iter().map(process::command_line);
+    let windows: Vec<_> = family.filter(|line| line.contains("corral-dashboard")).collect();
+    assert!(matches!(&windows[..], [one] if one.contains("--page logs")), "{windows:?}");
 }
 
 #[test]
@@ -178,6 +181,31 @@ fn open_local_claude_opens_a_terminal_with_the_jailed_claude_code_and_starts_the
     until(PATIENCE, "Claude Code's own title", || display.windows().contains("Claude Code").then_some(()));
     let named = item.entry(&["Open local Claude in", "my project"]);
     assert!(named.is_some_and(|entry| entry.enabled), "{:#?}", item.menu());
+}
+
+#[test]
+fn a_folder_is_asked_for_once_at_a_time() {
+    let (bus, display) = (Bus::start(), Display::start());
+    let panel = Panel::start(&bus);
+    let tray = tray(Models::process().tiny(&["a"]).home(), &bus, &[("DISPLAY", display.name()), ("NO_AT_BRIDGE", "1")]);
+    let item = panel.item();
+    let asks = || {
+        let family = process::family(tray.pid()).into_iter();
+        family.filter(|pid| process::command_line(*pid).contains("--choose-folder")).count()
+    };
+    let dialog = || until(PATIENCE, "a dialog", || (display.count("Open local Claude in") == 1).then_some(()));
+    for _ in 0..3 {
+        item.click(&["Open local Claude in", "Choose folder…"]);
+    }
+    dialog();
+    // Clicks are taken in turns: this is behind the others.
+    item.click(&["Models", "a"]);
+    item.says("a is ready");
+    assert_eq!((asks(), display.count("Open local Claude in")), (1, 1));
+    display.close("Open local Claude in");
+    until(PATIENCE, "nobody is asked any more", || (asks() == 0).then_some(()));
+    item.click(&["Open local Claude in", "Choose folder…"]);
+    dialog();
 }
 
 #[test]

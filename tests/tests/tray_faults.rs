@@ -5,19 +5,13 @@
 
 use std::fs::{self, Permissions};
 use std::os::unix::fs::PermissionsExt;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::Command;
 
 use corral_testkit::SandboxHome;
 use corral_tests::process::Running;
-use corral_tests::{Bus, Daemon, Display, Models, PATIENCE, Panel, until};
-
-/// The folder of `WebKit`'s helper programs.
-fn webkit() -> PathBuf {
-    let folders = fs::read_dir("/usr/lib").unwrap().map(|entry| entry.unwrap().path());
-    let mut folders = folders.chain([PathBuf::from("/usr/libexec")]).map(|folder| folder.join("webkit2gtk-4.1"));
-    folders.find(|folder| folder.join("WebKitWebProcess").is_file()).expect("WebKitGTK, which setup brings")
-}
+use corral_tests::{Bus, Daemon, Display, Models, PATIENCE, Panel, parts, process, until};
+use rustix::process::Signal;
 
 /// The same command where other things are at some paths, for it and all that it starts.
 fn where_instead(command: &Command, instead: &[&str]) -> Command {
@@ -42,7 +36,7 @@ fn a_window_that_cannot_be_shown_is_said_with_another_way_and_the_tray_goes_on()
         &crashing,
         "#!/bin/sh\necho 'Gtk-Message: hello' >&2\necho 'libwebkit: cannot open' >&2\nkill -SEGV $$\n",
     );
-    let webkit = webkit();
+    let webkit = parts::webkit();
     let (webkit, web) = (webkit.to_str().unwrap(), webkit.join("WebKitWebProcess"));
     let (web, crashing) = (web.to_str().unwrap(), crashing.to_str().unwrap());
     let daemon = Daemon::start(Models::process().tiny(&["a", "b"]).home());
@@ -77,6 +71,52 @@ fn a_window_that_cannot_be_shown_is_said_with_another_way_and_the_tray_goes_on()
 }
 
 #[test]
+fn what_is_typed_and_not_saved_keeps_the_tray_from_ending_until_a_person_has_said_so() {
+    let (bus, files) = (Bus::start(), tempfile::tempdir().unwrap());
+    let panel = Panel::start(&bus);
+    let [window, told, answers] = ["window", "told", "answers"].map(|name| files.path().join(name));
+    assert!(Command::new("mkfifo").arg(&answers).status().unwrap().success());
+    // Stands in for a window in which something is typed: it asks a person, who answers by the pipe.
+    let script = format!(
+        "#!/bin/sh\necho \"$@\" >>'{told}'\nwhile read -r line; do\n  echo \"$line\" >>'{told}'\n  \
+         if [ \"$line\" = close ]; then\n    echo asks; read -r answer <'{answers}'\n    \
+         [ \"$answer\" = discard ] && exit 0\n    echo kept\n  fi\ndone\n",
+        told = told.display(),
+        answers = answers.display()
+    );
+    executable(&window, &script);
+    let daemon = Daemon::start(Models::process().tiny(&["a", "b"]).home());
+    let dashboard = daemon.of("corral-dashboard", &[]).get_program().to_str().unwrap().to_owned();
+    let mut tray = daemon.of("corral-tray", &["--hidden"]);
+    tray.env("DBUS_SESSION_BUS_ADDRESS", bus.address());
+    let mut tray = Running::start(where_instead(&tray, &["--bind", window.to_str().unwrap(), &dashboard]));
+    let item = panel.item();
+    let until_told = |lines: &[&str]| {
+        until(PATIENCE, &format!("the window was told {lines:?}"), || {
+            (fs::read_to_string(&told).unwrap_or_default().lines().eq(lines.iter().copied())).then_some(())
+        });
+    };
+    let start = "--attached --page models";
+    item.says("No model is loaded");
+    item.activate();
+    until_told(&[start]);
+    item.click(&["Quit"]);
+    until_told(&[start, "close"]);
+    item.click(&["Models", "a"]);
+    item.says("a is ready");
+    fs::write(&answers, "keep\n").unwrap();
+    item.click(&["Logs"]);
+    until_told(&[start, "close", "logs"]);
+    item.click(&["Models", "b"]);
+    item.says("b is ready");
+    assert!(!tray.has_ended());
+    item.click(&["Quit"]);
+    until_told(&[start, "close", "logs", "close"]);
+    fs::write(&answers, "discard\n").unwrap();
+    assert_eq!(tray.ended(), 0);
+}
+
+#[test]
 fn of_twenty_first_launches_one_stays_shows_one_window_and_does_what_any_was_asked_for() {
     let (bus, display) = (Bus::start(), Display::start());
     let panel = Panel::start(&bus);
@@ -86,7 +126,7 @@ fn of_twenty_first_launches_one_stays_shows_one_window_and_does_what_any_was_ask
     fs::create_dir(&folder).unwrap();
     executable(&terminal, &format!("#!/bin/sh\necho \"$PWD $*\" >>'{}'\n", opened.display()));
     fs::write(home.config().join("settings.toml"), format!("terminal = [\"{}\"]\n", terminal.display())).unwrap();
-    let claude = corral_tests::parts::claude();
+    let claude = parts::claude();
     let env = [
         ("DBUS_SESSION_BUS_ADDRESS", bus.address()),
         ("DISPLAY", display.name()),
@@ -134,6 +174,57 @@ fn where_no_panel_ever_comes_it_is_said_and_a_window_is_opened() {
     Panel::start(&bus).item().says("No model is loaded");
     let mut quit = Running::start(daemon.of("corral-tray", &["--quit"]));
     assert_eq!((quit.ended(), tray.ended()), (0, 0));
+}
+
+#[test]
+fn what_is_never_answered_keeps_nobody_from_ending_it() {
+    // Whoever reads these waits for as long as nobody writes: a disk that has gone to sleep for good.
+    for file in ["models.toml", "settings.toml"] {
+        let bus = Bus::start();
+        let panel = Panel::start(&bus);
+        let home = SandboxHome::new();
+        let made = Command::new("mkfifo").arg(home.config().join(file)).status().unwrap();
+        assert!(made.success());
+        let tray = |args: &[&str]| {
+            let mut tray = corral_tests::daemon::of(&home, "corral-tray", args);
+            tray.env("DBUS_SESSION_BUS_ADDRESS", bus.address());
+            Running::start(tray)
+        };
+        let mut clicked = tray(&["--hidden"]);
+        let item = panel.item();
+        item.says("Corral is starting");
+        assert!(item.entry(&["Start Corral"]).is_some_and(|entry| !entry.enabled), "{file}: {:?}", item.menu());
+        item.click(&["Quit"]);
+        assert_eq!(clicked.ended(), 0, "{file}");
+
+        let mut told = tray(&["--hidden"]);
+        until(PATIENCE, "the next icon", || (panel.items() == 2).then_some(()));
+        panel.item().says("Corral is starting");
+        process::signal(told.pid(), Signal::TERM);
+        assert_eq!(told.ended(), 0, "{file}");
+    }
+}
+
+#[test]
+fn a_daemon_elsewhere_that_does_not_answer_is_said() {
+    let bus = Bus::start();
+    let panel = Panel::start(&bus);
+    let home = Models::process().tiny(&["a"]).home();
+    fs::create_dir_all(home.run()).unwrap();
+    // Held as a daemon holds it that hangs.
+    let lock = fs::File::create(home.run().join("lock")).unwrap();
+    rustix::fs::flock(&lock, rustix::fs::FlockOperation::LockExclusive).unwrap();
+    let mut tray = corral_tests::daemon::of(&home, "corral-tray", &["--hidden"]);
+    tray.env("DBUS_SESSION_BUS_ADDRESS", bus.address());
+    let mut tray = Running::start(tray);
+    let item = panel.item();
+    item.says("Corral is starting");
+    item.says("Corral's daemon does not answer");
+    drop(lock);
+    item.click(&["Start Corral"]);
+    item.says("No model is loaded");
+    item.click(&["Quit"]);
+    assert_eq!(tray.ended(), 0);
 }
 
 #[test]

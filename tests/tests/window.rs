@@ -4,9 +4,10 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "test code: a panic is how it fails")]
 
 use std::fs::{self, Permissions};
-use std::io::{BufRead, BufReader};
+use std::io::{self, BufRead, BufReader, Write};
+use std::net::TcpListener;
 use std::os::unix::fs::PermissionsExt;
-use std::process::Stdio;
+use std::process::{Command, Stdio};
 
 use corral_testkit::SandboxHome;
 use corral_tests::{Bus, Daemon, Display, Models, PATIENCE, Window, process, until};
@@ -127,6 +128,127 @@ fn the_window_keeps_its_size_and_its_end_is_that_of_all_its_processes() {
     let window = Window::open(&daemon, &[]);
     until(PATIENCE, "it has the size that it had", || (size(&window) == serde_json::json!([801, 603])).then_some(()));
     daemon.api().get("/status").expect(200);
+}
+
+#[test]
+fn the_window_comes_back_where_it_was() {
+    let (_bus, mut display, daemon) = daemon(Models::process().tiny(&["a"]).home());
+    display.manage();
+    let wanted = |what: &str, wanted: Option<(i16, i16, u16, u16)>| {
+        // It settles in several steps.
+        until(PATIENCE, what, || display.place("Corral").filter(|place| wanted.is_none_or(|wanted| *place == wanted)))
+    };
+    let window = Window::open(&daemon, &[]);
+    window.says("h1", "Models");
+    let usual = wanted("a window", None);
+    display.resize("Corral", 811, 613);
+    display.shift("Corral", (173, 131));
+    let there = until(PATIENCE, "it is elsewhere", || {
+        display
+            .place("Corral")
+            .filter(|place| (place.0, place.1) != (usual.0, usual.1) && (place.2, place.3) == (811, 613))
+    });
+    // A frame that were counted twice would shift it a little each time.
+    let mut window = Some(window);
+    for _ in 0..2 {
+        let processes = window.as_ref().unwrap().processes();
+        display.close("Corral");
+        Window::until_ended(&processes);
+        drop(window.take());
+        window = Some(Window::open(&daemon, &[]));
+        wanted("it is where it was", Some(there));
+    }
+}
+
+#[test]
+fn the_window_goes_where_the_tray_says() {
+    let (_bus, _display, daemon) = daemon(Models::process().tiny(&["a"]).home());
+    daemon.api().switched("a");
+    let folder = tempfile::tempdir().unwrap();
+    let (pages, program) = (folder.path().join("pages"), folder.path().join("dashboard"));
+    assert!(Command::new("mkfifo").arg(&pages).status().unwrap().success());
+    // The driver gives it no input: this does.
+    let real = daemon.of("corral-dashboard", &["--attached"]);
+    let script = format!("#!/bin/sh\nexec '{}' \"$@\" <'{}'\n", real.get_program().display(), pages.display());
+    fs::write(&program, script).unwrap();
+    fs::set_permissions(&program, Permissions::from_mode(0o755)).unwrap();
+    let mut command = Command::new(&program);
+    command.args(real.get_args()).envs(real.get_envs().filter_map(|(name, value)| Some((name, value?))));
+    let mut tray = fs::File::options().read(true).write(true).open(&pages).unwrap();
+    let window = Window::open_program(&command, &[]);
+    window.says("h1", "Models");
+    tray.write_all(b"logs\n").unwrap();
+    window.says("h1", "Logs");
+    assert_eq!(window.ask("return location.hash"), "#logs");
+    window.says(".log .line", "");
+}
+
+#[test]
+fn what_the_page_may_not_do_the_web_view_refuses() {
+    let (_bus, _display, daemon) = daemon(Models::process().tiny(&["a"]).home());
+    let elsewhere = TcpListener::bind("127.0.0.1:0").unwrap();
+    elsewhere.set_nonblocking(true).unwrap();
+    let window = Window::open(&daemon, &[]);
+    window.says("h1", "Models");
+    let address = format!("http://{}", elsewhere.local_addr().unwrap());
+    window.ask(&format!(
+        "const put = (name, more) => document.head.append(Object.assign(document.createElement(name), more));
+        const seen = (window.seen = {{ refused: [], done: [] }});
+        document.addEventListener('securitypolicyviolation', (event) => seen.refused.push(event.effectiveDirective));
+        put('script', {{ textContent: 'window.seen.done.push(\"inline script\")' }});
+        put('script', {{ src: '{address}/script.js', onload: () => seen.done.push('script of another origin') }});
+        put('style', {{ textContent: 'body {{ outline: 7px solid }}' }});
+        put('img', {{ src: '{address}/picture.png', onload: () => seen.done.push('picture of another origin') }});
+        fetch('{address}/data', {{ mode: 'no-cors' }}).then(() => seen.done.push('fetch'), () => undefined);
+        const own = document.querySelector('script[src]');
+        put('script', {{ type: 'module', src: own.src, onload: () => seen.done.push('own script') }});
+        put('img', {{
+          src: 'data:image/gif;base64,R0lGODlhAQABAAAAACH5BAEKAAEALAAAAAABAAEAAAICTAEAOw==',
+          onload: () => seen.done.push('own picture'),
+        }});"
+    ));
+    let seen = || window.ask("return window.seen");
+    let all = |what: &str| {
+        let mut all: Vec<_> =
+            seen()[what].as_array().unwrap().iter().map(|one| one.as_str().unwrap().to_owned()).collect();
+        all.sort_unstable();
+        all
+    };
+    until(PATIENCE, "its own are there", || (all("done").len() >= 2).then_some(()));
+    until(PATIENCE, "the others are refused", || (all("refused").len() >= 5).then_some(()));
+    assert_eq!(all("done"), ["own picture", "own script"]);
+    assert_eq!(all("refused"), ["connect-src", "img-src", "script-src-elem", "script-src-elem", "style-src-elem"]);
+    assert_eq!(
+        window.ask("return getComputedStyle(document.body).outlineWidth").as_str().map(|width| width == "7px"),
+        Some(false)
+    );
+    assert_eq!(elsewhere.accept().unwrap_err().kind(), io::ErrorKind::WouldBlock, "nobody asked there");
+}
+
+#[test]
+fn what_is_typed_and_not_saved_is_lost_only_where_a_person_says_so() {
+    const QUESTION: &str = "Corral: not saved";
+    let (_bus, display, daemon) = daemon(Models::process().tiny(&["a"]).home());
+    let window = Window::open(&daemon, &["--page", "settings"]);
+    let terminal = field("Terminal", "input");
+    window.fill(&terminal, "kitty");
+    // What is not shown is not saved either.
+    window.go("models", "Models");
+    let asked = || until(PATIENCE, "a question", || (display.count(QUESTION) == 1).then_some(()));
+    display.close("Corral");
+    asked();
+    display.close("Corral");
+    display.close(QUESTION);
+    until(PATIENCE, "the question has gone", || (display.count(QUESTION) == 0).then_some(()));
+    window.go("settings", "Settings");
+    assert_eq!(window.value(&terminal), "kitty", "it was kept");
+    let processes = window.processes();
+    display.close("Corral");
+    asked();
+    // The buttons share its lower edge: the right one discards.
+    display.click(QUESTION, (3, 4));
+    Window::until_ended(&processes);
+    assert!(!daemon.home().config().join("settings.toml").exists());
 }
 
 #[test]

@@ -23,6 +23,8 @@ const LINE: usize = 80;
 pub struct TrayView {
     /// The present truth; none while no daemon answers.
     pub snapshot: Option<Snapshot>,
+    /// Whether one is being started, while none answers.
+    pub starting: bool,
     /// The models of the catalog, in its order.
     pub models: Vec<TrayModel>,
     /// Folders in which a local Claude was opened, the last one first.
@@ -133,11 +135,11 @@ pub enum TrayEvent {
 
 /// Works the tray out.
 pub fn tray(view: &TrayView) -> Tray {
-    Tray { icon: icon(view.snapshot.as_ref()), tooltip: tooltip(view), menu: menu(view) }
+    Tray { icon: icon(view), tooltip: tooltip(view), menu: menu(view) }
 }
 
-fn icon(snapshot: Option<&Snapshot>) -> Icon {
-    let Some(snapshot) = snapshot else { return Icon::Stopped };
+fn icon(view: &TrayView) -> Icon {
+    let Some(snapshot) = &view.snapshot else { return if view.starting { Icon::Busy } else { Icon::Stopped } };
     match snapshot.phase {
         // A switch is prepared while the old model still answers.
         _ if snapshot.operation.is_some() => Icon::Busy,
@@ -182,7 +184,9 @@ impl std::fmt::Display for Gib {
 
 /// One line on what is going on.
 fn status(view: &TrayView) -> String {
-    let Some(snapshot) = &view.snapshot else { return "Corral's daemon does not answer".to_owned() };
+    let Some(snapshot) = &view.snapshot else {
+        return if view.starting { "Corral is starting" } else { "Corral's daemon does not answer" }.to_owned();
+    };
     if let Some(operation) = &snapshot.operation {
         return doing(operation, &view.models);
     }
@@ -259,7 +263,7 @@ fn menu(view: &TrayView) -> Vec<Entry> {
         menu.push(start_or_stop(snapshot));
     } else {
         menu.push(Entry::Separator);
-        menu.push(action("Start Corral", Some(TrayEvent::Serve)));
+        menu.push(action("Start Corral", (!view.starting).then_some(TrayEvent::Serve)));
     }
     menu.push(Entry::Separator);
     menu.push(action("Open local Claude", serves.then_some(TrayEvent::OpenClaude(None))));

@@ -3,10 +3,10 @@
 use std::path::PathBuf;
 
 use corral_core::live::Speed;
-use corral_core::settings::Notifications;
+use corral_core::settings::{Notifications, Settings};
 use corral_core::snapshot::{Notice, NoticeLevel, Phase, Snapshot};
 use corral_core::tray::{Tray, TrayEvent, TrayModel, TrayView, tray};
-use corral_core::{Code, Error, ModelId};
+use corral_core::{Code, Error, ModelId, Result};
 
 use crate::request::Page;
 
@@ -23,6 +23,8 @@ pub(crate) enum Message {
     Notice(Notice),
     /// No daemon answers any more.
     Lost,
+    /// None has begun to answer, and none is being started any more.
+    Silent,
     /// The models of the catalog.
     Models(Vec<TrayModel>),
     /// How fast the model generates now.
@@ -35,19 +37,34 @@ pub(crate) enum Message {
         folders: Vec<PathBuf>,
         /// Whether Corral starts at login; none where that is not known.
         at_login: Option<bool>,
-        /// What is told by notifications.
-        notifications: Notifications,
     },
+    /// `settings.toml` as it is now, or why it cannot be read.
+    Settings(Result<Settings>),
+    /// The folder that a person chose, if any; or why nobody could be asked.
+    Chosen(Result<Option<PathBuf>>),
     /// A person clicked, or a second launch asks for something.
     Asked(TrayEvent),
     /// What was asked for could not be done.
     Failed(Error),
+    /// The window says something.
+    Window(Said),
     /// No panel shows the icon; one may come yet.
     NoPanel,
     /// A panel shows the icon.
     Panel,
     /// No panel has come.
     NoTray,
+}
+
+/// What the window says of itself.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Said {
+    /// A person is being asked whether what is typed may be lost.
+    Asks,
+    /// It may not: the window stays.
+    Kept,
+    /// The window has closed.
+    Ends,
 }
 
 /// Something to do.
@@ -107,22 +124,33 @@ pub(crate) struct Toast {
 pub(crate) struct App {
     view: TrayView,
     shown: Option<Tray>,
-    notifications: Notifications,
-    /// Load the model used last as soon as it is known that none is loaded.
+    /// As they could be read last.
+    settings: Option<Settings>,
+    /// Load the model used last as soon as it is known that none is loaded, where the settings say so.
     restore: bool,
-    told_of_no_tray: bool,
+    /// A person is being asked for a folder.
+    choosing: bool,
+    told: Told,
+}
+
+/// What is told once.
+#[derive(Debug, Default)]
+struct Told {
+    /// That there is no panel.
+    no_tray: bool,
+    /// That the settings cannot be read; again, where they could be meanwhile.
+    broken_settings: bool,
 }
 
 impl App {
-    /// At the start; with `restore`, the model that was used last is loaded.
+    /// At the start; with `restore`, the model that was used last is loaded, where the settings say so.
     pub(crate) fn new(restore: bool) -> Self {
-        Self {
-            view: TrayView::default(),
-            shown: None,
-            notifications: Notifications::default(),
-            restore,
-            told_of_no_tray: false,
-        }
+        Self { view: Self::first(), shown: None, settings: None, restore, choosing: false, told: Told::default() }
+    }
+
+    /// What is known before anything has happened: that it begins.
+    pub(crate) fn first() -> TrayView {
+        TrayView { starting: true, ..TrayView::default() }
     }
 
     /// What to do about what happened.
@@ -138,6 +166,10 @@ impl App {
                 };
                 Vec::new()
             }
+            Message::Silent => {
+                self.view.starting = false;
+                Vec::new()
+            }
             Message::Models(models) => {
                 self.view.models = models;
                 Vec::new()
@@ -151,21 +183,28 @@ impl App {
                 // What a model takes hardly changes: it is read once it is loaded, and after its work.
                 if speed.running { Vec::new() } else { vec![Effect::ReadMemory] }
             }
-            Message::Desktop { folders, at_login, notifications } => {
+            Message::Desktop { folders, at_login } => {
                 self.view.folders = folders;
                 self.view.at_login = at_login;
-                self.notifications = notifications;
                 Vec::new()
+            }
+            Message::Settings(read) => self.settings(read).into_iter().collect(),
+            Message::Chosen(chosen) => {
+                self.choosing = false;
+                match chosen {
+                    Ok(folder) => folder.map(Effect::OpenClaude).into_iter().collect(),
+                    Err(error) => vec![Effect::Tell(failed(&error))],
+                }
             }
             Message::Asked(event) => self.asked(event),
             Message::Failed(error) => vec![Effect::Tell(failed(&error))],
             Message::NoTray => self.no_tray(),
             Message::Panel => {
                 // Where it goes later on, people know what it was.
-                self.told_of_no_tray = true;
+                self.told.no_tray = true;
                 Vec::new()
             }
-            Message::NoPanel => Vec::new(),
+            Message::NoPanel | Message::Window(_) => Vec::new(),
         };
         let tray = tray(&self.view);
         if self.shown.as_ref() != Some(&tray) {
@@ -177,6 +216,7 @@ impl App {
 
     fn snapshot(&mut self, snapshot: Snapshot) -> Vec<Effect> {
         let before = self.view.snapshot.replace(snapshot);
+        self.view.starting = false;
         let now = self.view.snapshot.as_ref();
         let mut effects = Vec::new();
         // Names, files and verdicts may be others where the catalog or what is loaded has changed.
@@ -197,7 +237,9 @@ impl App {
         if now.is_some_and(|snapshot| snapshot.phase != Phase::Ready) {
             (self.view.speed, self.view.vram) = (None, None);
         }
+        let wanted = self.settings.as_ref().is_some_and(|settings| settings.restore_last);
         if std::mem::take(&mut self.restore)
+            && wanted
             && now.is_some_and(|snapshot| snapshot.operation.is_none() && snapshot.phase == Phase::Stopped)
         {
             effects.push(Effect::Restore);
@@ -205,8 +247,25 @@ impl App {
         effects
     }
 
+    /// What could be read last stays in force where the file is broken; that is said once.
+    fn settings(&mut self, read: Result<Settings>) -> Option<Effect> {
+        match read {
+            Ok(settings) => {
+                self.settings = Some(settings);
+                self.told.broken_settings = false;
+                None
+            }
+            Err(_) if std::mem::replace(&mut self.told.broken_settings, true) => None,
+            Err(error) => (self.notifications() != Notifications::None).then(|| Effect::Tell(failed(&error))),
+        }
+    }
+
+    fn notifications(&self) -> Notifications {
+        self.settings.as_ref().map(|settings| settings.notifications).unwrap_or_default()
+    }
+
     fn notice(&self, notice: &Notice) -> Option<Effect> {
-        let wanted = match self.notifications {
+        let wanted = match self.notifications() {
             Notifications::All => true,
             Notifications::Problems => notice.level != NoticeLevel::Info,
             Notifications::None => false,
@@ -222,12 +281,15 @@ impl App {
         })
     }
 
-    fn asked(&self, event: TrayEvent) -> Vec<Effect> {
-        vec![match event {
+    fn asked(&mut self, event: TrayEvent) -> Vec<Effect> {
+        let effect = match event {
             TrayEvent::Switch(model) => Effect::Load(model),
             TrayEvent::Start => Effect::Start,
             TrayEvent::Stop => Effect::Stop,
-            TrayEvent::Serve => Effect::Serve,
+            TrayEvent::Serve => {
+                self.view.starting = self.view.snapshot.is_none();
+                Effect::Serve
+            }
             TrayEvent::OpenClaude(folder) => match folder.or_else(|| self.view.folders.first().cloned()) {
                 Some(folder) => Effect::OpenClaude(folder),
                 None => Effect::ChooseFolder,
@@ -238,12 +300,17 @@ impl App {
             TrayEvent::Catalog => Effect::Open(Page::Catalog),
             TrayEvent::AtLogin(on) => Effect::AtLogin(on),
             TrayEvent::Quit => Effect::Quit,
-        }]
+        };
+        // One question at a time.
+        if effect == Effect::ChooseFolder && std::mem::replace(&mut self.choosing, true) {
+            return Vec::new();
+        }
+        vec![effect]
     }
 
     /// Says once how a tray can be had, and opens the window in its place.
     fn no_tray(&mut self) -> Vec<Effect> {
-        if std::mem::replace(&mut self.told_of_no_tray, true) {
+        if std::mem::replace(&mut self.told.no_tray, true) {
             return Vec::new();
         }
         vec![

@@ -4,8 +4,8 @@ use std::sync::mpsc::{self, Receiver, RecvTimeoutError, Sender};
 use std::time::Duration;
 
 use corral_client::{Client, Event, events};
-use corral_core::{Code, Result};
-use corral_daemon::{Environment, ServeOptions};
+use corral_core::{Code, Error, Result};
+use corral_daemon::{Environment, Paths, ServeOptions, read_settings};
 use tokio::sync::mpsc::UnboundedSender;
 use tokio::sync::oneshot;
 use tokio::task::JoinHandle;
@@ -16,57 +16,72 @@ use crate::app::Message;
 /// How often it is looked whether a daemon runs, while none does.
 const LOOK: Duration = Duration::from_secs(2);
 
+/// How long one that has not begun to serve may take to end.
+const GIVEN_UP_WITHIN: Duration = Duration::from_secs(1);
+
 /// The daemon in this process.
 pub(crate) struct Hosted {
     end: CancellationToken,
+    /// Tells that it serves; none where it has.
+    begins: Option<oneshot::Receiver<()>>,
     task: JoinHandle<Result<()>>,
 }
 
+/// What became of the daemon in this process.
+pub(crate) enum News {
+    /// It serves.
+    Serves,
+    /// It has ended by itself; with [`Code::DaemonRunning`] another process serves.
+    Ended(Result<()>),
+}
+
 impl Hosted {
-    /// Serves in this process. [`Code::DaemonRunning`] where another process does already.
-    pub(crate) async fn start(env: Environment) -> Result<Self> {
-        let (ready, is_ready) = oneshot::channel();
+    /// Begins to serve in this process.
+    pub(crate) fn start(env: Environment) -> Self {
+        let (ready, begins) = oneshot::channel();
         let end = CancellationToken::new();
         let on_ready = move |_: &corral_daemon::Serving| {
             let _ = ready.send(());
         };
         let options = ServeOptions { on_ready: Box::new(on_ready), end: end.clone() };
-        let mut task = tokio::spawn(corral_daemon::run(env, options));
-        tokio::select! {
-            Ok(()) = is_ready => Ok(Self { end, task }),
-            ended = &mut task => Err(why(ended)),
-        }
+        Self { end, begins: Some(begins), task: tokio::spawn(corral_daemon::run(env, options)) }
     }
 
-    /// Returns when it has ended by itself.
-    pub(crate) async fn ended(&mut self) -> Result<()> {
-        match (&mut self.task).await {
-            Ok(ended) => ended,
-            Err(error) => Err(why(Err(error))),
+    /// What comes next of it; after its end there is nothing more.
+    pub(crate) async fn news(&mut self) -> News {
+        if let Some(begins) = &mut self.begins {
+            let serves = begins.await.is_ok();
+            self.begins = None;
+            if serves {
+                return News::Serves;
+            }
         }
+        News::Ended(self.ended().await)
     }
 
-    /// Ends it in order.
+    async fn ended(&mut self) -> Result<()> {
+        let badly =
+            |error| Error::new(Code::Internal, "the daemon ended badly").because(error).hint("start Corral again");
+        (&mut self.task).await.unwrap_or_else(|error| Err(badly(error)))
+    }
+
+    /// Ends it in order. What has not begun to serve has nothing that needs order, and whatever it waits for is not
+    /// waited for.
     pub(crate) async fn end(mut self) {
         self.end.cancel();
-        if let Err(error) = self.ended().await {
-            tracing::error!("{error}");
+        let serves = self.begins.as_mut().is_none_or(|begins| begins.try_recv().is_ok());
+        let bound = if serves { Duration::MAX } else { GIVEN_UP_WITHIN };
+        match tokio::time::timeout(bound, self.ended()).await {
+            Ok(Ok(())) => {}
+            Ok(Err(error)) => tracing::error!("{error}"),
+            Err(_) => self.task.abort(),
         }
-    }
-}
-
-fn why(ended: std::result::Result<Result<()>, tokio::task::JoinError>) -> corral_core::Error {
-    use corral_core::Error;
-    match ended {
-        Ok(Ok(())) => Error::new(Code::Internal, "the daemon ended at once").hint("start Corral again"),
-        Ok(Err(error)) => error,
-        Err(error) => Error::new(Code::Internal, "the daemon ended badly").because(error).hint("start Corral again"),
     }
 }
 
 /// Follows whatever daemon runs, in a thread of its own: a stream that is read takes no time while it is silent.
 /// Dropping what it returns ends that with the next event.
-pub(crate) fn follow(env: Environment, happened: UnboundedSender<Message>) -> Follower {
+pub(crate) fn follow(env: Environment, paths: Paths, happened: UnboundedSender<Message>) -> Follower {
     let (look, looks) = mpsc::channel();
     std::thread::Builder::new()
         .name("corral-events".to_owned())
@@ -78,7 +93,11 @@ pub(crate) fn follow(env: Environment, happened: UnboundedSender<Message>) -> Fo
                     for event in events(stream) {
                         let message = match event {
                             Event::Snapshot(snapshot) => Message::Snapshot(snapshot),
-                            Event::Notice(notice) => Message::Notice(notice),
+                            Event::Notice(notice) => {
+                                // Whether it is told is for the settings of this moment to say.
+                                let _ = happened.send(Message::Settings(read_settings(&paths)));
+                                Message::Notice(notice)
+                            }
                             Event::Speed(speed) => Message::Speed(speed),
                         };
                         if happened.send(message).is_err() {

@@ -5,28 +5,31 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
-use corral_api::dto::{HistoryList, ModelList, ModelState, ModelView, StartRequest, StopRequest, SwitchRequest};
-use corral_client::{Client, Patience, Programs};
-use corral_core::tray::{Icon, TrayModel, TrayView, tray};
+use corral_client::Programs;
+use corral_core::tray::{Icon, TrayEvent, tray};
 use corral_core::{Code, Error, Result};
-use corral_daemon::{Autostart, Environment, Paths, read_settings, recent_folders};
+use corral_daemon::{Autostart, Environment, Paths};
 use ksni::TrayMethods;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::mpsc::{self, UnboundedReceiver, UnboundedSender};
 use tokio::task::JoinHandle;
 use tokio::time::{Instant, Interval, MissedTickBehavior, interval, sleep_until};
 
-use crate::app::{App, Effect, Message, Toast};
-use crate::daemon::{Follower, Hosted, follow};
+use crate::app::{App, Effect, Message, Said, Toast};
+use crate::ask::Ask;
+use crate::daemon::{Follower, Hosted, News, follow};
 use crate::icons::Icons;
 use crate::instance::Instance;
 use crate::item::Item;
 use crate::request::{Page, Request};
 use crate::toast;
-use crate::window::Window;
+use crate::window::{CLOSES_WITHIN, Window};
 
 /// How long a panel may take to show the icon, after a login for instance, before it is said that there is none.
 const PANEL_WITHIN: Duration = Duration::from_secs(5);
+
+/// How long a daemon in another process may take to answer before it is said that none does.
+const ANSWERS_WITHIN: Duration = Duration::from_secs(10);
 
 /// How fast the mark moves while something is being done.
 const FRAME: Duration = Duration::from_millis(250);
@@ -36,7 +39,9 @@ pub(crate) struct Desk {
     env: Environment,
     paths: Paths,
     programs: Programs,
+    autostart: Autostart,
     instance: Arc<Instance>,
+    ask: Ask,
     happened: UnboundedSender<Message>,
     happens: UnboundedReceiver<Message>,
     toasts: UnboundedSender<Toast>,
@@ -45,8 +50,25 @@ pub(crate) struct Desk {
     hosted: Option<Hosted>,
     follower: Option<Follower>,
     icon: Icon,
+    /// When it is said that there is no panel.
+    no_panel: Option<Instant>,
+    /// When it is said that no daemon answers.
+    silent: Option<Instant>,
+    /// What is to be done with the end of the window.
+    quits: Quits,
     /// Said in the window where there is no panel to say it on.
     notice: Option<String>,
+}
+
+/// Whether the tray ends with its window.
+#[derive(Debug, Clone, Copy, PartialEq)]
+enum Quits {
+    /// It does not.
+    No,
+    /// It does, or at this time.
+    By(Instant),
+    /// It does, once a person has said that the window may close.
+    Asked,
 }
 
 impl Desk {
@@ -57,11 +79,15 @@ impl Desk {
         tokio::spawn(toast::show(to_show, happened.clone()));
         let window = Window::new(env.clone(), programs.clone(), happened.clone());
         let (item, hosted, follower) = (None, None, None);
+        let autostart = Autostart::new(&paths, programs.folder());
+        let ask = Ask::new(env.clone(), paths.clone(), autostart.clone(), happened.clone());
         Self {
             env,
             paths,
             programs,
+            autostart,
             instance: Arc::new(instance),
+            ask,
             happened,
             happens,
             toasts,
@@ -69,7 +95,10 @@ impl Desk {
             item,
             hosted,
             follower,
-            icon: Icon::Stopped,
+            icon: Icon::Busy,
+            no_panel: None,
+            silent: None,
+            quits: Quits::No,
             notice: None,
         }
     }
@@ -77,58 +106,53 @@ impl Desk {
     /// Shows the tray until it is told to end.
     pub(crate) async fn run(mut self, hidden: bool, request: Request) -> Result<()> {
         let mut signals = [SignalKind::terminate(), SignalKind::interrupt(), SignalKind::hangup()].map(signal);
-        self.show_item().await?;
-        self.follower = Some(follow(self.env.clone(), self.happened.clone()));
-        let settings = read_settings(&self.paths);
-        let restore = hidden && settings.as_ref().is_ok_and(|settings| settings.restore_last);
-        if let Err(error) = settings {
-            self.fail(error);
+        tokio::select! {
+            shown = self.show_item() => shown?,
+            () = told(&mut signals) => return Ok(()),
         }
-        let mut app = App::new(restore);
-        // Where the last local Claude was is known before one is asked for.
-        let _ = self.read_desktop().await;
-        let taking = tokio::spawn(take(self.instance.clone(), self.happened.clone()));
-        if let Err(error) = self.serve().await {
-            self.fail(error);
-        }
-        if let Some(event) = request.event() {
-            self.tell(Message::Asked(event));
-        }
+        let mut app = App::new(hidden);
+        let taking = tokio::spawn(self.begin(request));
         let mut frames = every(FRAME);
-        let mut no_panel: Option<Instant> = None;
         loop {
             let message = tokio::select! {
                 Some(message) = self.happens.recv() => message,
                 () = told(&mut signals) => break,
-                ended = ended(&mut self.hosted) => {
-                    self.hosted = None;
-                    if let Err(error) = ended {
-                        self.fail(error);
-                    }
-                    continue;
-                }
-                () = until(no_panel) => {
-                    no_panel = None;
+                news = news(&mut self.hosted) => match self.daemon_tells(news) {
+                    Some(message) => message,
+                    None => continue,
+                },
+                () = until(self.no_panel) => {
+                    self.no_panel = None;
                     Message::NoTray
+                }
+                () = until(self.quits.by()) => break,
+                () = until(self.silent) => {
+                    self.silent = None;
+                    Message::Silent
                 }
                 _ = frames.tick(), if self.icon == Icon::Busy => {
                     self.move_mark().await;
                     continue;
                 }
             };
-            let message = match message {
+            match message {
                 Message::NoPanel => {
-                    no_panel = Some(Instant::now() + PANEL_WITHIN);
+                    self.no_panel = Some(Instant::now() + PANEL_WITHIN);
                     continue;
                 }
-                message => message,
-            };
-            if matches!(message, Message::Panel) {
-                no_panel = None;
+                Message::Panel => self.no_panel = None,
+                Message::Window(Said::Ends) if self.quits != Quits::No => break,
+                Message::Window(Said::Asks) if self.quits != Quits::No => self.quits = Quits::Asked,
+                Message::Window(Said::Kept) => self.quits = Quits::No,
+                _ => {}
             }
             for effect in app.handle(message) {
                 if effect == Effect::Quit {
-                    return self.end(taking).await;
+                    if !self.window.ask_to_close().await {
+                        return self.end(taking).await;
+                    }
+                    self.quits = Quits::By(Instant::now() + CLOSES_WITHIN);
+                    continue;
                 }
                 if let Err(error) = self.carry_out(effect).await {
                     self.fail(error);
@@ -151,25 +175,20 @@ impl Desk {
                 let _ = self.toasts.send(toast);
             }
             Effect::NoPanel(text) => self.notice = Some(text),
-            Effect::Load(model) => {
-                self.ask(
-                    "/switch",
-                    SwitchRequest { model: model.to_string(), wait: false, force: false, dry_run: false },
-                );
-            }
-            Effect::Restore => self.restore(),
-            Effect::Start => self.ask("/start", StartRequest { model: None, wait: false }),
-            Effect::Stop => self.ask("/stop", StopRequest { force: false, wait: false }),
-            Effect::ReadModels => self.read_models(),
-            Effect::ReadMemory => self.read_memory(),
-            Effect::ReadDesktop => drop(self.read_desktop()),
-            Effect::Serve => self.serve().await?,
+            Effect::Load(model) => self.ask.load(&model),
+            Effect::Restore => self.ask.restore(),
+            Effect::Start => self.ask.start(),
+            Effect::Stop => self.ask.stop(),
+            Effect::ReadModels => self.ask.models(),
+            Effect::ReadMemory => self.ask.memory(),
+            Effect::ReadDesktop => drop(self.ask.desktop()),
+            Effect::Serve => self.serve(),
             Effect::Open(page) => self.open(page).await?,
             Effect::OpenClaude(folder) => self.open_claude(folder),
             Effect::ChooseFolder => self.choose_folder(),
             Effect::AtLogin(on) => {
-                Autostart::new(&self.paths, self.programs.folder()).set(on)?;
-                drop(self.read_desktop());
+                self.autostart.set(on)?;
+                drop(self.ask.desktop());
             }
             Effect::Quit => {}
         }
@@ -177,7 +196,7 @@ impl Desk {
     }
 
     async fn show_item(&mut self) -> Result<()> {
-        let item = Item::new(tray(&TrayView::default()), Icons::load()?, self.happened.clone());
+        let item = Item::new(tray(&App::first()), Icons::load()?, self.happened.clone());
         // Where no panel is there yet, one may come: the item waits for it.
         match item.assume_sni_available(true).spawn().await {
             Ok(handle) => self.item = Some(handle),
@@ -189,20 +208,64 @@ impl Desk {
         Ok(())
     }
 
-    /// Serves, unless somebody does already.
-    async fn serve(&mut self) -> Result<()> {
-        if self.hosted.is_some() {
-            return Ok(());
+    /// Begins: reads what is there, serves, does what the launch asked for, and takes what later ones ask for.
+    fn begin(&self, request: Request) -> impl Future<Output = ()> + Send + use<> {
+        let (ask, instance, happened) = (self.ask.clone(), self.instance.clone(), self.happened.clone());
+        async move {
+            // Where the last local Claude was is known before one is asked for, and what is wanted before a daemon tells.
+            let _ = ask.desktop().await;
+            tokio::spawn(ask.watch_desktop());
+            let _ = happened.send(Message::Asked(TrayEvent::Serve));
+            let mut request = request;
+            loop {
+                if let Some(event) = request.event()
+                    && happened.send(Message::Asked(event)).is_err()
+                {
+                    return;
+                }
+                request = instance.next().await;
+            }
         }
-        match Hosted::start(self.env.clone()).await {
-            Ok(hosted) => self.hosted = Some(hosted),
-            Err(error) if error.code() == Code::DaemonRunning => tracing::info!("a daemon runs already: this shows it"),
-            Err(error) => return Err(error),
+    }
+
+    /// Serves, unless somebody does already, and follows whoever does.
+    fn serve(&mut self) {
+        if self.follower.is_none() {
+            self.follower = Some(follow(self.env.clone(), self.paths.clone(), self.happened.clone()));
         }
+        if self.hosted.is_none() {
+            self.hosted = Some(Hosted::start(self.env.clone()));
+        }
+    }
+
+    /// What to do about what became of the daemon in this process.
+    fn daemon_tells(&mut self, news: News) -> Option<Message> {
+        let ended = match news {
+            News::Serves => {
+                self.look();
+                return None;
+            }
+            News::Ended(ended) => ended,
+        };
+        self.hosted = None;
+        match ended {
+            Err(error) if error.code() == Code::DaemonRunning => {
+                tracing::info!("a daemon runs already: this shows it");
+                self.silent = Some(Instant::now() + ANSWERS_WITHIN);
+                self.look();
+                return None;
+            }
+            Err(error) => self.fail(error),
+            Ok(()) => {}
+        }
+        Some(Message::Silent)
+    }
+
+    /// A daemon may answer now.
+    fn look(&self) {
         if let Some(follower) = &self.follower {
             follower.look();
         }
-        Ok(())
     }
 
     async fn open(&mut self, page: Page) -> Result<()> {
@@ -222,76 +285,8 @@ impl Desk {
     fn choose_folder(&self) {
         let (happened, chosen) = (self.happened.clone(), self.window.choose_folder());
         tokio::spawn(async move {
-            let message = match chosen.await {
-                Ok(Some(folder)) => Message::Asked(corral_core::tray::TrayEvent::OpenClaude(Some(folder))),
-                Ok(None) => return,
-                Err(error) => Message::Failed(error),
-            };
-            let _ = happened.send(message);
+            let _ = happened.send(Message::Chosen(chosen.await));
         });
-    }
-
-    /// Asks the daemon, and says where it refuses. That it has taken the request is told by the next snapshot.
-    fn ask<T: serde::Serialize + Send + 'static>(&self, path: &'static str, body: T) {
-        self.at_daemon(move |client| client.post(path, &body, Patience::Short).map(|_| None), true);
-    }
-
-    fn restore(&self) {
-        let start = |client: &Client| {
-            let history: HistoryList = client.parse(&client.get("/history?count=50")?)?;
-            let mut ended =
-                history.operations.into_iter().filter(|past| past.error.is_none() && past.total_ms.is_some());
-            if let Some(model) = ended.find_map(|past| past.to) {
-                let request = StartRequest { model: Some(model.to_string()), wait: false };
-                client.post("/start", &request, Patience::Short)?;
-            }
-            Ok(None)
-        };
-        self.at_daemon(start, true);
-    }
-
-    fn read_models(&self) {
-        let read = |client: &Client| {
-            let list: ModelList = client.parse(&client.get("/models")?)?;
-            Ok(Some(Message::Models(list.models.into_iter().map(entry).collect())))
-        };
-        self.at_daemon(read, false);
-    }
-
-    fn read_memory(&self) {
-        let read = |client: &Client| {
-            let gpu: corral_core::gpu::GpuReading = client.parse(&client.get("/gpu")?)?;
-            Ok(Some(Message::Memory(gpu.memory())))
-        };
-        self.at_daemon(read, false);
-    }
-
-    /// Does something with the daemon that waits; a failure is told where somebody asked for it.
-    fn at_daemon(&self, work: impl FnOnce(&Client) -> Result<Option<Message>> + Send + 'static, asked: bool) {
-        let (env, happened) = (self.env.clone(), self.happened.clone());
-        tokio::task::spawn_blocking(move || {
-            let message = match Client::of_home(&env).and_then(|client| work(&client)) {
-                Ok(Some(message)) => message,
-                Ok(None) => return,
-                Err(error) if asked => Message::Failed(error),
-                Err(error) => {
-                    tracing::debug!("{error}");
-                    return;
-                }
-            };
-            let _ = happened.send(message);
-        });
-    }
-
-    fn read_desktop(&self) -> JoinHandle<()> {
-        let (paths, happened) = (self.paths.clone(), self.happened.clone());
-        let autostart = Autostart::new(&paths, self.programs.folder());
-        tokio::task::spawn_blocking(move || {
-            let settings = read_settings(&paths).unwrap_or_default();
-            let at_login = autostart.state().ok().map(|state| state.enabled);
-            let folders = recent_folders(&paths);
-            let _ = happened.send(Message::Desktop { folders, at_login, notifications: settings.notifications });
-        })
     }
 
     async fn move_mark(&self) {
@@ -323,25 +318,13 @@ impl Desk {
     }
 }
 
-/// Takes what later launches ask for, from the start on: serving may take a while to begin.
-async fn take(instance: Arc<Instance>, happened: UnboundedSender<Message>) {
-    loop {
-        if let Some(event) = instance.next().await.event()
-            && happened.send(Message::Asked(event)).is_err()
-        {
-            return;
+impl Quits {
+    fn by(self) -> Option<Instant> {
+        match self {
+            Self::By(time) => Some(time),
+            Self::No | Self::Asked => None,
         }
     }
-}
-
-fn entry(model: ModelView) -> TrayModel {
-    let usable = !matches!(model.state, ModelState::Missing) && model.problem.is_none();
-    let fit = model.fit.and_then(|fit| match fit.verdict.as_str() {
-        "fits" => None,
-        "reduced" => Some(format!("{} tokens", fit.ctx)),
-        _ => Some("does not fit".to_owned()),
-    });
-    TrayModel { id: model.id, name: model.name, fit, usable }
 }
 
 fn every(time: Duration) -> Interval {
@@ -358,10 +341,10 @@ async fn until(time: Option<Instant>) {
     }
 }
 
-/// Returns when the daemon in this process has ended by itself; never, where there is none.
-async fn ended(hosted: &mut Option<Hosted>) -> Result<()> {
+/// Returns when the daemon in this process has something to tell; never, where there is none.
+async fn news(hosted: &mut Option<Hosted>) -> News {
     match hosted {
-        Some(hosted) => hosted.ended().await,
+        Some(hosted) => hosted.news().await,
         None => std::future::pending().await,
     }
 }

@@ -2,6 +2,7 @@
 //! of its own, which runs while somebody looks.
 
 mod app;
+mod ask;
 mod daemon;
 mod desk;
 mod icons;

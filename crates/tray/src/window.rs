@@ -13,11 +13,11 @@ use tokio::io::{AsyncBufReadExt, AsyncWriteExt, BufReader};
 use tokio::process::{Child, ChildStdin, Command};
 use tokio::sync::mpsc::UnboundedSender;
 
-use crate::app::Message;
+use crate::app::{Message, Said};
 use crate::request::Page;
 
-/// How long the window may take to close.
-const CLOSES_WITHIN: Duration = Duration::from_secs(3);
+/// How long the window may take to close, or to say that it asks whether it may.
+pub(crate) const CLOSES_WITHIN: Duration = Duration::from_secs(3);
 
 /// Most bytes of what a window that failed said.
 const SAID: u64 = 4096;
@@ -78,7 +78,16 @@ impl Window {
         }
     }
 
-    /// Closes the window.
+    /// Asks the window to close, as a person does; whether there is one that can be asked. Where something is typed in it
+    /// that is not saved, it asks in turn.
+    pub(crate) async fn ask_to_close(&mut self) -> bool {
+        match self.open.as_mut().filter(|open| !open.task.is_finished()) {
+            Some(open) => open.pages.write_all(b"close\n").await.is_ok(),
+            None => false,
+        }
+    }
+
+    /// Closes the window, whatever is typed in it.
     pub(crate) async fn close(&mut self) {
         if let Some(Open { pages, mut task }) = self.open.take() {
             // It closes when nobody can tell it pages any more.
@@ -103,10 +112,17 @@ impl Window {
 /// Waits for the window's end, and says why where it failed.
 async fn watch(mut child: Child, happened: UnboundedSender<Message>) {
     if let Some(told) = child.stdout.take() {
+        let happened = happened.clone();
         tokio::spawn(async move {
             let mut lines = BufReader::new(told).lines();
             while let Ok(Some(line)) = lines.next_line().await {
                 tracing::debug!("the dashboard: {line}");
+                let said = match line.as_str() {
+                    "asks" => Said::Asks,
+                    "kept" => Said::Kept,
+                    _ => continue,
+                };
+                let _ = happened.send(Message::Window(said));
             }
         });
     }
@@ -122,11 +138,14 @@ async fn watch(mut child: Child, happened: UnboundedSender<Message>) {
         }
     }
     let failed = match child.wait().await {
-        Ok(status) if status.success() => return,
-        Ok(status) => last_line(&said).unwrap_or_else(|| status.to_string()),
-        Err(error) => error.to_string(),
+        Ok(status) if status.success() => None,
+        Ok(status) => Some(last_line(&said).unwrap_or_else(|| status.to_string())),
+        Err(error) => Some(error.to_string()),
     };
-    let _ = happened.send(Message::Failed(cannot(&failed)));
+    if let Some(failed) = failed {
+        let _ = happened.send(Message::Failed(cannot(&failed)));
+    }
+    let _ = happened.send(Message::Window(Said::Ends));
 }
 
 fn cannot(why: &str) -> Error {

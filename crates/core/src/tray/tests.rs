@@ -140,8 +140,17 @@ fn a_ready_model_whole() {
 
 #[test]
 fn without_a_daemon_only_what_can_be_done_can_be_clicked() {
-    let tray = tray(&TrayView { folders: vec![PathBuf::from("/w")], ..TrayView::default() });
-    assert_eq!((tray.icon, line(&tray)), (Icon::Stopped, "Corral's daemon does not answer"));
+    let silent = TrayView { folders: vec![PathBuf::from("/w")], ..TrayView::default() };
+    let starting = TrayView { starting: true, ..silent.clone() };
+    let (silent, starting) = (tray(&silent), tray(&starting));
+    assert_eq!((silent.icon, line(&silent)), (Icon::Stopped, "Corral's daemon does not answer"));
+    assert_eq!(clickable(&silent), [TrayEvent::Serve, TrayEvent::Quit]);
+    assert_eq!((starting.icon, line(&starting)), (Icon::Busy, "Corral is starting"));
+    assert_eq!(clickable(&starting), [TrayEvent::Quit]);
+}
+
+/// What a click can ask for.
+fn clickable(tray: &Tray) -> Vec<TrayEvent> {
     let mut events = Vec::new();
     let mut entries: Vec<&Entry> = tray.menu.iter().collect();
     while let Some(entry) = entries.pop() {
@@ -152,7 +161,7 @@ fn without_a_daemon_only_what_can_be_done_can_be_clicked() {
         }
     }
     events.reverse();
-    assert_eq!(events, [TrayEvent::Serve, TrayEvent::Quit]);
+    events
 }
 
 #[test]

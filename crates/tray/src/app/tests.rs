@@ -25,8 +25,16 @@ fn notice(level: NoticeLevel, message: &str, error: Option<Error>) -> Message {
     Message::Notice(Notice { at: Timestamp::UNIX_EPOCH, level, message: message.to_owned(), error })
 }
 
-fn desktop(notifications: Notifications, folders: &[&str]) -> Message {
-    Message::Desktop { folders: folders.iter().map(PathBuf::from).collect(), at_login: Some(false), notifications }
+fn desktop(folders: &[&str]) -> Message {
+    Message::Desktop { folders: folders.iter().map(PathBuf::from).collect(), at_login: Some(false) }
+}
+
+fn settings(notifications: Notifications) -> Message {
+    Message::Settings(Ok(Settings { notifications, ..Settings::default() }))
+}
+
+fn broken() -> Message {
+    Message::Settings(Err(Error::new(Code::CatalogInvalid, "settings.toml:2: what is this").hint("mend the line")))
 }
 
 /// What is done besides showing.
@@ -47,8 +55,8 @@ fn only_what_has_changed_is_shown() {
     let first = app.handle(snapshot(Phase::Ready));
     assert_eq!(shown(&first).unwrap().icon, Icon::Ready);
     assert!(app.handle(snapshot(Phase::Ready)).is_empty(), "nothing is new");
-    assert!(shown(&app.handle(desktop(Notifications::All, &["/w"]))).is_some());
-    assert!(app.handle(desktop(Notifications::All, &["/w"])).is_empty());
+    assert!(shown(&app.handle(desktop(&["/w"]))).is_some());
+    assert!(app.handle(desktop(&["/w"])).is_empty());
     assert_eq!(shown(&app.handle(Message::Lost)).unwrap().icon, Icon::Stopped);
 }
 
@@ -78,11 +86,19 @@ fn models_are_read_when_they_may_have_changed_and_no_more() {
 #[test]
 fn the_last_model_is_loaded_once_and_only_where_that_is_wanted() {
     let starts = |app: &mut App, phase| done(app, snapshot(phase)).contains(&Effect::Restore);
-    assert!(!starts(&mut App::new(false), Phase::Stopped));
-    let mut app = App::new(true);
+    let new = |restore, restore_last| {
+        let mut app = App::new(restore);
+        app.handle(Message::Settings(Ok(Settings { restore_last, ..Settings::default() })));
+        app
+    };
+    assert!(!starts(&mut new(false, true), Phase::Stopped) && !starts(&mut new(true, false), Phase::Stopped));
+    let mut unread = App::new(true);
+    unread.handle(broken());
+    assert!(!starts(&mut unread, Phase::Stopped), "nobody knows whether that is wanted");
+    let mut app = new(true, true);
     assert!(starts(&mut app, Phase::Stopped));
     assert!(!starts(&mut app, Phase::Ready) && !starts(&mut app, Phase::Stopped), "somebody stopped it since");
-    let mut adopted = App::new(true);
+    let mut adopted = new(true, true);
     assert!(!starts(&mut adopted, Phase::Ready) && !starts(&mut adopted, Phase::Stopped));
 }
 
@@ -90,7 +106,7 @@ fn the_last_model_is_loaded_once_and_only_where_that_is_wanted() {
 fn notices_are_told_as_the_settings_say() {
     let told = |notifications, level| {
         let mut app = App::new(false);
-        app.handle(desktop(notifications, &[]));
+        app.handle(settings(notifications));
         !done(&mut app, notice(level, "x", None)).is_empty()
     };
     let levels = [NoticeLevel::Info, NoticeLevel::Warning, NoticeLevel::Error];
@@ -98,6 +114,53 @@ fn notices_are_told_as_the_settings_say() {
     assert_eq!(each(Notifications::All), [true, true, true]);
     assert_eq!(each(Notifications::Problems), [false, true, true]);
     assert_eq!(each(Notifications::None), [false, false, false]);
+}
+
+#[test]
+fn settings_that_break_leave_the_last_good_ones_in_force_and_that_is_said_once() {
+    let mut app = App::new(false);
+    app.handle(settings(Notifications::Problems));
+    let said = done(&mut app, broken());
+    assert!(matches!(&said[..], [Effect::Tell(toast)] if toast.summary.contains("settings.toml:2")), "{said:?}");
+    assert_eq!(done(&mut app, broken()), []);
+    assert_eq!(done(&mut app, notice(NoticeLevel::Info, "x", None)), [], "not all is told all of a sudden");
+    app.handle(settings(Notifications::All));
+    assert_eq!(done(&mut app, notice(NoticeLevel::Info, "x", None)).len(), 1);
+    assert_eq!(done(&mut app, broken()).len(), 1, "they were good meanwhile");
+    app.handle(settings(Notifications::None));
+    assert_eq!(done(&mut app, broken()), [], "who wants to be told nothing is told nothing");
+}
+
+#[test]
+fn it_starts_until_a_daemon_answers_or_none_does() {
+    let line = |effects: &[Effect]| match &shown(effects).unwrap().menu[0] {
+        Entry::Line(line) => line.clone(),
+        entry => panic!("{entry:?}"),
+    };
+    let mut app = App::new(false);
+    let first = app.handle(desktop(&[]));
+    assert_eq!((shown(&first).unwrap().icon, line(&first).as_str()), (Icon::Busy, "Corral is starting"));
+    assert_eq!(line(&app.handle(Message::Silent)), "Corral's daemon does not answer");
+    assert_eq!(line(&app.handle(Message::Asked(TrayEvent::Serve))), "Corral is starting");
+    assert_eq!(line(&app.handle(snapshot(Phase::Stopped))), "No model is loaded");
+    assert!(app.handle(Message::Silent).is_empty(), "one answers");
+    assert_eq!(line(&app.handle(Message::Lost)), "Corral's daemon does not answer");
+}
+
+#[test]
+fn a_person_is_asked_for_one_folder_at_a_time() {
+    let mut app = App::new(false);
+    let asked = |app: &mut App| done(app, Message::Asked(TrayEvent::ChooseFolder));
+    assert_eq!(asked(&mut app), [Effect::ChooseFolder]);
+    assert_eq!(asked(&mut app), []);
+    assert_eq!(done(&mut app, Message::Asked(TrayEvent::OpenClaude(None))), [], "there was none before");
+    assert_eq!(done(&mut app, Message::Chosen(Ok(Some("/w".into())))), [Effect::OpenClaude("/w".into())]);
+    assert_eq!(asked(&mut app), [Effect::ChooseFolder]);
+    assert_eq!(done(&mut app, Message::Chosen(Ok(None))), [], "nobody chose one");
+    assert_eq!(asked(&mut app), [Effect::ChooseFolder]);
+    let failed = done(&mut app, Message::Chosen(Err(Error::new(Code::Io, "no display"))));
+    assert!(matches!(&failed[..], [Effect::Tell(_)]), "{failed:?}");
+    assert_eq!(asked(&mut app), [Effect::ChooseFolder]);
 }
 
 #[test]
@@ -141,7 +204,7 @@ fn clicks_do_what_they_say() {
     assert_eq!(asked(&mut app, TrayEvent::AtLogin(true)), [Effect::AtLogin(true)]);
     assert_eq!(asked(&mut app, TrayEvent::Quit), [Effect::Quit]);
     assert_eq!(asked(&mut app, TrayEvent::OpenClaude(None)), [Effect::ChooseFolder], "there was none before");
-    app.handle(desktop(Notifications::All, &["/last", "/before"]));
+    app.handle(desktop(&["/last", "/before"]));
     assert_eq!(asked(&mut app, TrayEvent::OpenClaude(None)), [Effect::OpenClaude("/last".into())]);
     assert_eq!(asked(&mut app, TrayEvent::OpenClaude(Some("/x".into()))), [Effect::OpenClaude("/x".into())]);
 }
@@ -164,7 +227,7 @@ fn without_a_panel_the_window_opens_once_and_says_how_to_get_one() {
 #[test]
 fn while_no_daemon_answers_what_is_remembered_stays() {
     let mut app = App::new(false);
-    app.handle(desktop(Notifications::All, &["/w"]));
+    app.handle(desktop(&["/w"]));
     app.handle(snapshot(Phase::Ready));
     app.handle(Message::Models(vec![]));
     let effects = app.handle(Message::Lost);

@@ -12,7 +12,8 @@ use std::process::Command;
 
 use corral_testkit::SandboxHome;
 use corral_tests::local::Ran;
-use corral_tests::{Bus, Display, Models, PATIENCE, Panel, parts, until};
+use corral_tests::{Bus, Display, Models, PATIENCE, Panel, parts, process, until};
+use rustix::process::Signal;
 
 use crate::root::Root;
 
@@ -91,6 +92,7 @@ fn it_is_installed_used_upgraded_and_removed() {
     let env = [("CORRAL_HOME", home.path().to_str().unwrap()), ("DBUS_SESSION_BUS_ADDRESS", bus.address())];
     let env = [&env[..], &[("DISPLAY", display.name()), ("HOME", home.path().to_str().unwrap())]].concat();
     the_command_works(&root, &home, &env);
+    the_unit_serves(&root, &env);
 
     let mut tray = root.start_program("/usr/bin/corral-tray", &["--hidden"], &env);
     let item = panel.item();
@@ -128,6 +130,21 @@ fn every_file_is_as_its_readers_want_it(root: &Root) {
         root.run("gzip", &["-t", &format!("/usr/share/man/man1/{page}.1.gz")]).good();
     }
     root.run("bash", &["-n", "/usr/share/bash-completion/completions/corral"]).good();
+}
+
+/// What systemd would start, as it is written.
+fn the_unit_serves(root: &Root, env: &[(&str, &str)]) {
+    let unit = root.run("cat", &["/usr/lib/systemd/user/corral.service"]).good();
+    let line = unit.lines().find_map(|line| line.strip_prefix("ExecStart=")).unwrap();
+    let words: Vec<&str> = line.split_whitespace().collect();
+    let mut service = root.start_program(words[0], &words[1..], env);
+    until(PATIENCE, "the unit serves", || {
+        assert_eq!(service.try_wait().unwrap(), None, "{line} goes on");
+        let status = root.run_in("/usr/bin/corral", &["status", "--json"], env);
+        (status.code == Some(0) && status.stdout.contains("\"stopped\"")).then_some(())
+    });
+    process::signal(service.id(), Signal::TERM);
+    assert!(until(PATIENCE, "it ends", || service.try_wait().unwrap()).success());
 }
 
 fn the_command_works(root: &Root, home: &SandboxHome, env: &[(&str, &str)]) {

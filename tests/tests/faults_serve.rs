@@ -37,7 +37,9 @@ fn ends(models: &Models, end: impl Fn(&Daemon, &Snapshot), code: &str, said: &[&
     assert_eq!(again.error, None, "what was brought back clears the error");
     let started_at = |status: &Snapshot| status.engine.as_ref().and_then(|engine| engine.started_at);
     assert_ne!(started_at(&again), started_at(&before), "it was started again");
-    notices.until_notice(&["serves again"]);
+    let notice = notices.until_notice(&["was started again in"]);
+    assert_eq!((&notice["level"], &notice["error"]["code"]), (&json!("warning"), &json!(code)), "{notice:#}");
+    assert!(said.iter().all(|words| notice["message"].as_str().is_some_and(|text| text.contains(words))), "{notice:#}");
     assert_eq!(api.status(), again, "everybody is told the same");
     Inference::of(&again).assert_answers("a");
 

@@ -276,7 +276,7 @@ impl App {
             let body = rest.into_iter().chain(hint).collect::<Vec<_>>().join("\n");
             // A workspace that is not safe has nothing to do with the server's log.
             let stays = notice.error.as_ref().is_some_and(|error| error.code == Code::WorkspaceInvalid);
-            let logs = notice.level == NoticeLevel::Error && !stays;
+            let logs = (notice.level == NoticeLevel::Error || notice.error.is_some()) && !stays;
             Effect::Tell(Toast { summary, body, level: notice.level, logs, stays })
         })
     }

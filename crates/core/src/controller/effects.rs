@@ -63,6 +63,7 @@ impl Controller {
                 Effect::Crashed(model, cause) => {
                     let message = format!("{} stopped: {cause}", self.name_of(&model));
                     self.notice(NoticeLevel::Error, message, Some(&cause));
+                    self.crashed = Some((model, cause));
                 }
             }
         }
@@ -160,8 +161,14 @@ impl Controller {
         // Not from the start to the end: the time of day may have been set in between.
         let took = ended.took().unwrap_or_default();
         let seconds = took.as_secs_f64();
-        match &result {
-            Ok(()) => {
+        match (&result, self.crashed.take_if(|_| result.is_ok())) {
+            // It takes the place of the notice that it crashed: the cause is still to be read.
+            (Ok(()), Some((model, cause))) if operation.kind == OperationKind::Restart => {
+                let name = self.name_of(&model);
+                let message = format!("{name} stopped and was started again in {seconds:.1} s: {cause}");
+                self.notice(NoticeLevel::Warning, message, Some(&cause));
+            }
+            (Ok(()), _) => {
                 let message = match (operation.kind, &operation.from, &operation.to) {
                     (OperationKind::Stop, Some(from), _) => format!("{} stopped", self.name_of(from)),
                     (OperationKind::Stop, None, _) => "nothing was loaded".to_owned(),
@@ -179,8 +186,8 @@ impl Controller {
                 };
                 self.notice(NoticeLevel::Info, message, None);
             }
-            Err(error) if matches!(error.code(), Code::Superseded | Code::ShuttingDown) => {}
-            Err(error) => self.notice(NoticeLevel::Error, error.to_string(), Some(error)),
+            (Err(error), _) if matches!(error.code(), Code::Superseded | Code::ShuttingDown) => {}
+            (Err(error), _) => self.notice(NoticeLevel::Error, error.to_string(), Some(error)),
         }
         if result.is_ok() {
             self.loaded_by = self.lifecycle.live().map(|live| (live.attempt, operation.id));

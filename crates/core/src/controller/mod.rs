@@ -69,6 +69,8 @@ pub struct Controller {
     context: Option<(Attempt, ContextView)>,
     /// The attempt that serves, and the operation that started it.
     loaded_by: Option<(Attempt, OperationId)>,
+    /// What ended while it served, and why, until something serves again.
+    crashed: Option<(ModelId, Error)>,
     /// When servers ended by themselves, by the clock that never jumps.
     ends_seen: HashMap<ModelId, Vec<Duration>>,
     sessions: Vec<SessionView>,
@@ -118,6 +120,7 @@ impl Controller {
             kept: service::Kept::default(),
             context: None,
             loaded_by: None,
+            crashed: None,
             ends_seen: HashMap::new(),
             sessions: Vec::new(),
             tasks: TaskTracker::new(),

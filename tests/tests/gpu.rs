@@ -25,6 +25,7 @@ fn the_memory_of_a_gpu_leads_to_the_model_that_holds_it() {
     let daemon = Daemon::start_with(home, &[("CORRAL_NVML", library.to_str().unwrap())]);
     let api = daemon.api();
     assert!(api.status().model.is_none());
+    assert_eq!(api.get("/gpu/history").expect(200), json!({ "at": [], "devices": [] }));
     assert_eq!(stage.calls(), [""; 0], "nobody looks, and nothing is loaded");
 
     api.switched("a");
@@ -57,6 +58,12 @@ fn the_memory_of_a_gpu_leads_to_the_model_that_holds_it() {
     api.stopped();
     let released = |stage: &Stage| stage.calls().last().is_some_and(|call| call == "nvmlShutdown");
     until(PATIENCE, "the library is let go of", || released(&stage).then_some(()));
+    let calls = stage.calls().len();
+    let history = api.get("/gpu/history").expect(200);
+    let track = &history["devices"][0];
+    assert_eq!((&track["uuid"], &track["power_w"][0]), (&"GPU-1".into(), &json!(312.5)), "{history:#}");
+    assert_eq!(track["util_percent"].as_array().map(Vec::len), history["at"].as_array().map(Vec::len));
+    assert_eq!(stage.calls().len(), calls, "what is remembered is not read anew");
 }
 
 #[test]

@@ -297,6 +297,23 @@ export interface paths {
         patch?: never;
         trace?: never;
     };
+    "/gpu/history": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /** What the GPUs did in the last minutes, as far as they were read for somebody. It has none read. */
+        get: operations["gpu_history"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
     "/events": {
         parameters: {
             query?: never;
@@ -849,6 +866,16 @@ export interface components {
             /** @description The processes that use it; the largest first. */
             processes: components["schemas"]["GpuProcess"][];
         };
+        /**
+         * @description What the GPUs did in the last minutes, oldest first, as columns: a number of each reading, null where it was not told.
+         *     There are no readings of a time in which no model was loaded and nobody looked.
+         */
+        GpuHistory: {
+            /** @description When they were read. */
+            at: string[];
+            /** @description The GPUs that were there. */
+            devices: components["schemas"]["GpuTrack"][];
+        };
         /** @description A part of a GPU that is divided. */
         GpuPart: {
             /** @description What tells it from all others. */
@@ -941,6 +968,19 @@ export interface components {
         GpuSource: "nvml" | "amdgpu" | "intel" | "none";
         /** @description How a GPU is. */
         GpuState: "ok" | "asleep" | "lost" | "denied" | "silent";
+        /** @description The numbers of one GPU, one for each time. */
+        GpuTrack: {
+            /** @description What tells it from all others. */
+            uuid: string;
+            /** @description Share of the time in which it worked, in percent. */
+            util_percent: (number | null)[];
+            /** @description Memory in use, in bytes. */
+            mem_used_bytes: (number | null)[];
+            /** @description Degrees Celsius. */
+            temperature_c: (number | null)[];
+            /** @description Watts that it drew. */
+            power_w: (number | null)[];
+        };
         /** @description The answer of `GET /healthz`. */
         Health: {
             /** @description Always `ok`: a daemon that is not well does not answer. */
@@ -3074,6 +3114,53 @@ export interface operations {
                 };
                 content: {
                     "application/json": components["schemas"]["GpuReading"];
+                };
+            };
+            /** @description `error.code` is `unauthorized`. */
+            401: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorAnswer"];
+                };
+            };
+            /** @description `error.code` is `forbidden_host`, `forbidden_origin`, `forbidden`. */
+            403: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorAnswer"];
+                };
+            };
+            /** @description `error.code` is `internal`. */
+            500: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorAnswer"];
+                };
+            };
+        };
+    };
+    gpu_history: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description The readings, as columns. */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["GpuHistory"];
                 };
             };
             /** @description `error.code` is `unauthorized`. */

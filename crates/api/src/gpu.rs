@@ -1,11 +1,11 @@
-//! `GET /gpu`, and what Prometheus is told of GPUs.
+//! `GET /gpu`, `GET /gpu/history`, and what Prometheus is told of GPUs.
 
 use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
 
 use axum::Json;
 use axum::extract::State;
-use corral_core::gpu::{GpuDevice, GpuReading, GpuSource, Look};
+use corral_core::gpu::{GpuDevice, GpuHistory, GpuReading, GpuSource, Look};
 use prometheus_client::metrics::family::Family;
 use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::registry::Registry;
@@ -21,6 +21,11 @@ type Of = fn(&GpuDevice) -> Option<f64>;
 /// `GET /gpu`
 pub(crate) async fn gpu(State(shared): State<Shared>) -> Json<Arc<GpuReading>> {
     Json(shared.gpu.read(Look::Person).await)
+}
+
+/// `GET /gpu/history`
+pub(crate) async fn history(State(shared): State<Shared>) -> Json<GpuHistory> {
+    Json(shared.gpu.history().await)
 }
 
 /// The names that users of NVIDIA's dcgm-exporter know, for what means the same there. The energy is a counter there

@@ -12,6 +12,10 @@ use tokio::sync::watch;
 
 use crate::id::ModelId;
 
+mod history;
+
+pub use history::{GpuHistory, GpuTrack, RecentReadings};
+
 /// Tells what the GPUs are doing. They are read only while it matters to somebody.
 #[async_trait]
 pub trait GpuWatch: Debug + Send + Sync {
@@ -21,6 +25,9 @@ pub trait GpuWatch: Debug + Send + Sync {
 
     /// Readings from now on, one each second until this is dropped; the latest first, where it is not old.
     fn listen(&self) -> watch::Receiver<Option<Arc<GpuReading>>>;
+
+    /// The numbers of the last minutes, as far as the GPUs were read for somebody: nothing is read for this.
+    async fn history(&self) -> GpuHistory;
 }
 
 /// Who wants to know.

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
-use corral_core::gpu::{GpuReading, GpuSample, GpuState, GpuWatch, Look};
+use corral_core::gpu::{GpuHistory, GpuReading, GpuSample, GpuState, GpuWatch, Look, RecentReadings};
 use corral_core::ports::{Clock, GpuProbe};
 use corral_core::snapshot::Snapshot;
 use tokio::sync::{Notify, mpsc, oneshot, watch};
@@ -48,9 +48,9 @@ pub struct Sampler {
 }
 
 #[derive(Debug)]
-struct Ask {
-    who: Look,
-    reply: oneshot::Sender<Arc<GpuReading>>,
+enum Ask {
+    Reading { who: Look, reply: oneshot::Sender<Arc<GpuReading>> },
+    History { reply: oneshot::Sender<GpuHistory> },
 }
 
 impl Sampler {
@@ -79,6 +79,7 @@ impl Sampler {
             silent: false,
             waiting: Vec::new(),
             last: None,
+            recent: RecentReadings::default(),
             holds: false,
         };
         tokio::spawn(run.run());
@@ -90,7 +91,7 @@ impl Sampler {
 impl GpuWatch for Sampler {
     async fn read(&self, who: Look) -> Arc<GpuReading> {
         let (reply, told) = oneshot::channel();
-        if self.asks.send(Ask { who, reply }).await.is_ok()
+        if self.asks.send(Ask::Reading { who, reply }).await.is_ok()
             && let Ok(reading) = told.await
         {
             return reading;
@@ -103,6 +104,17 @@ impl GpuWatch for Sampler {
         let receiver = self.readings.subscribe();
         self.someone_came.notify_one();
         receiver
+    }
+
+    async fn history(&self) -> GpuHistory {
+        let (reply, told) = oneshot::channel();
+        if self.asks.send(Ask::History { reply }).await.is_ok()
+            && let Ok(history) = told.await
+        {
+            return history;
+        }
+        // Only while the program ends.
+        GpuHistory::default()
     }
 }
 
@@ -156,6 +168,7 @@ struct Run {
     silent: bool,
     waiting: Vec<oneshot::Sender<Arc<GpuReading>>>,
     last: Option<Last>,
+    recent: RecentReadings,
     /// Drivers may be held.
     holds: bool,
 }
@@ -179,7 +192,11 @@ impl Run {
             tokio::select! {
                 biased;
                 ask = self.asked.recv() => match ask {
-                    Some(ask) => self.answer(ask, pace),
+                    Some(Ask::Reading { who, reply }) => self.answer(who, reply, pace),
+                    Some(Ask::History { reply }) => {
+                        // Who has gone away needs no answer.
+                        let _ = reply.send(self.recent.history(self.clock.now()));
+                    }
                     None => return,
                 },
                 done = done(&mut self.reading) => self.take(done),
@@ -239,7 +256,7 @@ impl Run {
         }
     }
 
-    fn answer(&mut self, Ask { who, reply }: Ask, pace: Pace) {
+    fn answer(&mut self, who: Look, reply: oneshot::Sender<Arc<GpuReading>>, pace: Pace) {
         let fresh = |last: &&Last| {
             let spare = who == Look::Program && pace == Pace::Never && last.may_sleep;
             last.at.elapsed() < if spare { FRESH_ENOUGH } else { FRESH }
@@ -286,6 +303,7 @@ impl Run {
     }
 
     fn publish(&mut self, reading: GpuReading, may_sleep: bool) {
+        self.recent.take(&reading);
         let reading = Arc::new(reading);
         self.last = Some(Last { at: self.begun_at, reading: reading.clone(), may_sleep });
         for reply in self.waiting.drain(..) {

@@ -16,9 +16,25 @@ export class Series {
   push(time: number, values: (number | null | undefined)[]): void {
     const last = this.times.at(-1);
     if (last !== undefined && time <= last) return;
-    if (last !== undefined && time - last > this.gap) this.add(last + this.gap, []);
+    const isBroken = this.columns.every((column) => column.at(-1) == null);
+    if (last !== undefined && time - last > this.gap && !isBroken) this.add(last + this.gap, []);
     this.add(time, values);
     this.forget(time - this.span);
+  }
+
+  /** Takes readings that were kept elsewhere: what is here already stays before them and after them. */
+  merge(times: number[], columns: (number | null)[][]): void {
+    if (!times.length) return;
+    const [mine, values] = [this.times, this.columns];
+    this.times = [];
+    this.columns = values.map(() => []);
+    const row = (from: (number | null)[][], at: number) => from.map((column) => column[at]);
+    const again = (keep: (time: number) => boolean) => {
+      for (const [at, time] of mine.entries()) if (keep(time)) this.push(time, row(values, at));
+    };
+    again((time) => time < times[0]);
+    for (const [at, time] of times.entries()) this.push(time, row(columns, at));
+    again((time) => time > times[times.length - 1]);
   }
 
   /** The columns, times first. */

@@ -26,9 +26,10 @@ const NOTICES = 50;
 export const GPU_SPAN = 900;
 export const LIVE_SPAN = 300;
 
-/** The readings of one GPU: utilisation, memory, temperature, power. */
-export interface GpuHistory {
-  series: Series;
+/** The readings of one GPU over time: utilisation, memory in GiB, temperature, power. */
+export function createGpuSeries(): Series {
+  // While a model is loaded and nobody looks there is a reading every 15 seconds.
+  return new Series(4, GPU_SPAN, 20);
 }
 
 /** What all views read: fed by the events of Corral, changed by nobody else. */
@@ -45,6 +46,7 @@ export function createCorral(platform: Platform) {
   const [live, setLive] = createSignal<Live | null>(null);
   const liveSeries = new Series(2, LIVE_SPAN, 5);
   const gpuSeries = new Map<string, Series>();
+  const [gpuVersion, setGpuVersion] = createSignal(0);
   let toastId = 0;
 
   function toast(level: Notice["level"], message: string, error: ErrorBody | null = null) {
@@ -95,15 +97,30 @@ export function createCorral(platform: Platform) {
   function takeGpu(reading: Gpu) {
     const now = Date.parse(reading.at) / 1000;
     for (const device of reading.devices) {
-      let series = gpuSeries.get(device.uuid);
-      if (!series) {
-        series = new Series(4, GPU_SPAN, 5);
-        gpuSeries.set(device.uuid, series);
-      }
-      const gib = device.mem_used_bytes == null ? null : device.mem_used_bytes / 2 ** 30;
-      series.push(now, [device.util_percent, gib, device.temperature_c, device.power_w]);
+      const gib = inGib(device.mem_used_bytes);
+      seriesOf(device.uuid).push(now, [device.util_percent, gib, device.temperature_c, device.power_w]);
     }
-    setGpu(reading);
+    batch(() => {
+      setGpu(reading);
+      setGpuVersion((now) => now + 1);
+    });
+  }
+
+  function seriesOf(uuid: string): Series {
+    const series = gpuSeries.get(uuid) ?? createGpuSeries();
+    gpuSeries.set(uuid, series);
+    return series;
+  }
+
+  /** What was read before this page was there to take it. */
+  async function loadGpuHistory() {
+    // Where it cannot be had, the charts begin now.
+    const history = await platform.get("/gpu/history").catch(() => null);
+    const times = history?.at.map((at) => Date.parse(at) / 1000) ?? [];
+    for (const { uuid, util_percent, mem_used_bytes, temperature_c, power_w } of history?.devices ?? []) {
+      seriesOf(uuid).merge(times, [util_percent, mem_used_bytes.map(inGib), temperature_c, power_w]);
+    }
+    setGpuVersion((now) => now + 1);
   }
 
   function takeSnapshot(next: Snapshot) {
@@ -136,16 +153,15 @@ export function createCorral(platform: Platform) {
     else setConnection({ state: "lost", failure: state.failure, retryAt: state.retryAt });
   }
 
-  function watch(readings: Readings, take: (reading: unknown) => void) {
-    const watched = platform.events(
+  function watch(readings: Readings, take: (reading: unknown) => void, opened?: () => void) {
+    return platform.events(
       readings,
       (name, data) => {
         if (name === readings) take(data);
         else if (name === "notice") takeNotice(data as Notice);
       },
-      () => undefined,
+      (state) => state.open && opened?.(),
     );
-    return () => watched.stop();
   }
 
   const stream = platform.events(null, onEvent, onState);
@@ -176,17 +192,27 @@ export function createCorral(platform: Platform) {
     attempt,
     gpu,
     gpuSeries,
+    /** Another number whenever a series has changed. */
+    gpuVersion,
     live,
     liveSeries,
     /** Readings of what goes on, as long as somebody looks. */
     watchLive: () => watch("live", (reading) => takeLive(reading as Live)),
-    /** Readings of the GPUs, as long as somebody looks. */
-    watchGpu: () => watch("gpu", (reading) => takeGpu(reading as Gpu)),
+    /** One reading of what goes on. */
+    readLive: async () => takeLive(await platform.get("/live")),
+    /** Readings of the GPUs, as long as somebody looks, and those before. */
+    watchGpu: () => watch("gpu", (reading) => takeGpu(reading as Gpu), loadGpuHistory),
+    /** One reading of the GPUs. */
+    readGpu: async () => takeGpu(await platform.get("/gpu")),
     retry: () => stream.retry(),
     stop: () => stream.stop(),
     /** A model's name, or its id where the catalog has lost it. */
     modelName: (id: string) => models.list.find((model) => model.id === id)?.name ?? id,
   };
+}
+
+function inGib(bytes: number | null): number | null {
+  return bytes == null ? null : bytes / 2 ** 30;
 }
 
 /** What a change of makes the list of models another one. */

@@ -1,35 +1,43 @@
-import { createEffect, createSignal, For, on, onCleanup, Show } from "solid-js";
+import { createSignal, For, onCleanup, Show } from "solid-js";
 import { asFailure, type Failure } from "../lib/failure";
 import { baseName, bytes, count, NONE, percent } from "../lib/format";
-import { Series } from "../lib/series";
+import type { Series } from "../lib/series";
 import { Chart, type Line } from "../parts/chart";
 import { Failed, Loading, Nothing } from "../parts/states";
 import { View } from "../parts/view";
-import { GPU_SPAN, useCorral } from "../state/corral";
+import { createGpuSeries, GPU_SPAN, useCorral } from "../state/corral";
 import type { GpuDevice } from "../types";
 
 export function GpuView() {
   const corral = useCorral();
   const [failure, setFailure] = createSignal<Failure | null>(null);
-  onCleanup(corral.watchGpu());
+  const stream = corral.watchGpu();
+  onCleanup(() => stream.stop());
   const load = async () => {
     try {
-      await corral.platform.get("/gpu");
+      await corral.readGpu();
       setFailure(null);
     } catch (error) {
       setFailure(asFailure(error));
     }
   };
   void load();
+  const retry = () => {
+    stream.retry();
+    void load();
+  };
 
   const devices = () => corral.gpu()?.devices ?? [];
   return (
-    <View title="GPU" note={devices().length ? "As far back as it was looked at, 15 minutes at most" : undefined}>
+    <View
+      title="GPU"
+      note={devices().length ? "The last 15 minutes, while a model was loaded or somebody looked" : undefined}
+    >
       <Show
         when={corral.gpu()}
         fallback={
           <Show when={failure()} fallback={<Loading what="Reading the GPUs" />}>
-            {(error) => <Failed error={error()} retry={load} />}
+            {(error) => <Failed error={error()} retry={retry} />}
           </Show>
         }
       >
@@ -96,7 +104,7 @@ function details({ clocks, pcie, power_limit_w, fan_percent, throttle }: GpuDevi
 function Device(props: { device: GpuDevice }) {
   const corral = useCorral();
   const device = () => corral.gpu()?.devices.find((one) => one.uuid === props.device.uuid) ?? props.device;
-  const series = () => corral.gpuSeries.get(props.device.uuid) ?? new Series(4, GPU_SPAN, 5);
+  const series = () => corral.gpuSeries.get(props.device.uuid) ?? createGpuSeries();
   const total = () => (device().mem_total_bytes ?? 0) / 2 ** 30;
   const processes = () => [...device().processes].sort((a, b) => (b.mem_bytes ?? 0) - (a.mem_bytes ?? 0));
   const free = () => device().mem_free_bytes;
@@ -228,8 +236,6 @@ function Reading(props: {
     const columns = props.series.data();
     return [columns[0], columns[props.column + 1]] as [number[], (number | null)[]];
   };
-  const [version, setVersion] = createSignal(0);
-  createEffect(on(corral.gpu, () => setVersion((now) => now + 1)));
   return (
     <figure class="reading">
       <figcaption>
@@ -242,10 +248,10 @@ function Reading(props: {
         </span>
       </figcaption>
       <Chart
-        label={`${props.name} as it was looked at, now ${props.value}`}
+        label={`${props.name} over the last 15 minutes, now ${props.value}`}
         lines={lines}
         data={data}
-        version={version}
+        version={corral.gpuVersion}
         height={7}
         span={GPU_SPAN}
         max={props.max}

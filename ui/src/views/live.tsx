@@ -16,16 +16,21 @@ const speed = (value: number | null) => (value == null ? NONE : `${rate(value)} 
 export function LiveView() {
   const corral = useCorral();
   const [failure, setFailure] = createSignal<Failure | null>(null);
-  onCleanup(corral.watchLive());
+  const stream = corral.watchLive();
+  onCleanup(() => stream.stop());
   const load = async () => {
     try {
-      await corral.platform.get("/live");
+      await corral.readLive();
       setFailure(null);
     } catch (error) {
       setFailure(asFailure(error));
     }
   };
   void load();
+  const retry = () => {
+    stream.retry();
+    void load();
+  };
 
   return (
     <View title="Live" note="What the model is doing, second by second">
@@ -33,7 +38,7 @@ export function LiveView() {
         when={corral.live()}
         fallback={
           <Show when={failure()} fallback={<Loading what="Waiting for the first reading" />}>
-            {(error) => <Failed error={error()} retry={load} />}
+            {(error) => <Failed error={error()} retry={retry} />}
           </Show>
         }
       >

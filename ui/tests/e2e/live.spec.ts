@@ -1,6 +1,6 @@
-import type { Page } from "@playwright/test";
 import { TWO } from "./corral";
 import { expect, test } from "./dashboard";
+import { DEVICE, gpuAtWork, gpus } from "./sample";
 
 // A Corral that no other file has used.
 test.use({ home: { models: [...TWO] } });
@@ -45,52 +45,13 @@ test("health says what the doctor says, with a copy button per command", async (
   expect(await page.evaluate(() => navigator.clipboard.readText())).toBe("sudo apt install bubblewrap");
 });
 
-const DEVICE = {
-  index: 0,
-  uuid: "GPU-0",
-  name: "A card",
-  util_percent: 71,
-  mem_used_bytes: 17 * 2 ** 30,
-  mem_total_bytes: 24 * 2 ** 30,
-  mem_free_bytes: 6.5 * 2 ** 30,
-  temperature_c: 61,
-  power_w: 312,
-  power_limit_w: 450,
-  fan_percent: null,
-  clocks: { core_mhz: 2520, memory_mhz: null },
-  pcie: { generation: 4, width: 8, max_width: 16, rx_bytes_per_second: null, tx_bytes_per_second: null },
-  throttle: ["power_cap"],
-  state: "ok",
-  reason: null,
-  parts: [],
-  processes: [
-    {
-      pid: 4711,
-      name: "/app/llama-server",
-      user: "root",
-      mem_bytes: 16 * 2 ** 30,
-      container: "8f31c2d4a9b0aa",
-      model: "tiny",
-    },
-  ],
-};
-
-/** What Corral would tell of GPUs that the machines of the tests do not have: a fake at the port. */
-async function gpus(page: Page, reading: object) {
-  const json = { at: new Date().toISOString(), ...reading };
-  await page.route("**/gpu", (route) => route.fulfill({ json }));
-  await page.route("**/events?gpu=1", (route) =>
-    route.fulfill({ contentType: "text/event-stream", body: `event: gpu\ndata: ${JSON.stringify(json)}\n\n` }),
-  );
-}
-
 test("GPUs: their readings, who holds the memory, and a sentence where there is none", async ({ page, open }) => {
   await gpus(page, { source: "nvml", devices: [DEVICE] });
   await open("gpu");
-  const card = page.getByRole("article", { name: "A card" });
+  const card = page.getByRole("article", { name: DEVICE.name });
   for (const reading of ["71 %", "17.0 GiB of 24.0 GiB", "61 °C", "312 W", "slowed: power limit"])
     await expect(card).toContainText(reading);
-  await expect(card.getByRole("row").last()).toContainText("Tiny");
+  await expect(card.getByRole("row").nth(1)).toContainText("Tiny");
   await expect(card.locator("canvas")).toHaveCount(4);
   const reason = "it sleeps to save power";
   await gpus(page, {
@@ -103,6 +64,31 @@ test("GPUs: their readings, who holds the memory, and a sentence where there is 
   await gpus(page, { source: "none", reason: "libnvidia-ml.so is not there", devices: [] });
   await page.reload();
   await expect(page.getByText("libnvidia-ml.so is not there")).toBeVisible();
+});
+
+test("GPUs: the charts have what was before the page was opened, and what comes", async ({ page, open }) => {
+  await gpuAtWork(page, "tiny");
+  await open("gpu");
+  const chart = page.locator(".device canvas").first();
+  /** How much of each quarter is drawn in the colour of the line. */
+  const drawn = () =>
+    chart.evaluate((canvas: HTMLCanvasElement) => {
+      const { width, height } = canvas;
+      const { data } = canvas.getContext("2d")!.getImageData(0, 0, width, height);
+      const quarters = [0, 0, 0, 0];
+      for (let at = 0; at < data.length; at += 4) {
+        const [red, , blue, alpha] = data.slice(at, at + 4);
+        if (alpha > 200 && blue > red + 60) quarters[Math.floor((((at / 4) % width) / width) * 4)] += 1;
+      }
+      return quarters;
+    });
+  await expect.poll(async () => Math.min(...(await drawn()))).toBeGreaterThan(20);
+  await page.unroute("**/gpu/history");
+  await page.route("**/gpu/history", (route) => route.fulfill({ json: { at: [], devices: [] } }));
+  await page.reload();
+  await expect(chart).toBeVisible();
+  await expect(page.getByText("71 %").or(page.getByText("62 %"))).toBeVisible();
+  expect((await drawn()).slice(0, 3)).toEqual([0, 0, 0]);
 });
 
 test("GPUs, as the real Corral of this machine tells them", async ({ page, open, corral }) => {

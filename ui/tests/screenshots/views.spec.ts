@@ -1,9 +1,10 @@
-// Pictures of every view, with what a real Corral says. What the machine lacks is put in at the port, and only that:
-// the readings of a GPU.
+// Pictures of every view, with what a real Corral says. What the machine lacks is put in at the port, and only that: the
+// readings of a GPU.
 import { join } from "node:path";
 import type { Page } from "@playwright/test";
 import type { ModelEntry } from "../e2e/corral";
 import { expect, test } from "../e2e/dashboard";
+import { gpuAtWork } from "../e2e/sample";
 
 const out = process.env.CORRAL_SCREENSHOTS ?? "screenshots";
 const VIEWS = ["models", "gpu", "live", "logs", "usage", "settings", "settings/catalog", "health"];
@@ -36,57 +37,6 @@ test.use({ home: { models: MODELS } });
 
 const PROMPT = "Write a haiku on fences, then another one";
 
-/** A GPU at work, for the last minutes. */
-async function withGpu(page: Page) {
-  const now = Date.now();
-  const reading = (second: number) => {
-    const wave = Math.sin(second / 9);
-    const device = {
-      index: 0,
-      uuid: "GPU-0",
-      name: "NVIDIA GeForce RTX 4090",
-      util_percent: 62 + 30 * wave,
-      mem_used_bytes: (17.2 + 0.4 * wave) * 2 ** 30,
-      mem_total_bytes: 24 * 2 ** 30,
-      temperature_c: 61 + 4 * wave,
-      power_w: 290 + 80 * wave,
-      mem_free_bytes: (6.3 - 0.4 * wave) * 2 ** 30,
-      power_limit_w: 450,
-      fan_percent: 45,
-      clocks: { core_mhz: 2520, memory_mhz: 10501 },
-      pcie: { generation: 4, width: 16, max_width: 16, rx_bytes_per_second: 1.5e6, tx_bytes_per_second: 2.1e5 },
-      throttle: [],
-      state: "ok",
-      reason: null,
-      parts: [],
-      processes: [
-        {
-          pid: 41231,
-          name: "/app/llama-server",
-          user: "root",
-          mem_bytes: 16.1 * 2 ** 30,
-          container: "8f31c2d4a9b0",
-          model: "glm-4-7-flash",
-        },
-        {
-          pid: 2388,
-          name: "/usr/bin/gnome-shell",
-          user: "ada",
-          mem_bytes: 0.4 * 2 ** 30,
-          container: null,
-          model: null,
-        },
-      ],
-    };
-    return { at: new Date(now - second * 1000).toISOString(), source: "nvml", devices: [device] };
-  };
-  const events = Array.from({ length: 300 }, (_, at) => `event: gpu\ndata: ${JSON.stringify(reading(299 - at))}\n\n`);
-  await page.route("**/gpu", (route) => route.fulfill({ json: reading(0) }));
-  await page.route("**/events?gpu=1", (route) =>
-    route.fulfill({ contentType: "text/event-stream", body: events.join("") }),
-  );
-}
-
 /** Asks for a while, so that there is something to see. */
 async function atWork(page: Page, ask: () => Promise<void>) {
   const end = Date.now() + 12_000;
@@ -110,7 +60,7 @@ test("every view in both themes, and in a narrow window", async ({ page, open, c
   await corral.load("qwen3-coder-30b");
   await corral.ask("qwen3-coder-30b", PROMPT, undefined, 200);
   await corral.load("glm-4-7-flash");
-  await withGpu(page);
+  await gpuAtWork(page, "glm-4-7-flash");
   for (const colorScheme of ["light", "dark"] as const) {
     await page.emulateMedia({ colorScheme });
     for (const view of VIEWS) {

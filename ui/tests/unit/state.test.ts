@@ -284,7 +284,7 @@ test("a notice is shown whichever stream brings it, and once where several do", 
   expect(corral.toasts().length).toBe(2);
   emitToAll("notice", notice(3));
   expect(corral.toasts().length).toBe(3);
-  leave();
+  leave.stop();
   expect(corral.snapshot()).toBe(null);
 });
 
@@ -300,4 +300,60 @@ test("where there is no room for another notice, the oldest that would have gone
   expect(shown()).toEqual(["do this", "a", "b", "c"]);
   corral.toast("error", "d");
   expect(shown()).toEqual(["a", "b", "c", "d"]);
+});
+
+test("the charts of the GPUs begin with what was read before, each time that somebody comes to look", async () => {
+  const at = (second: number) => new Date(Date.parse("2026-11-21T08:00:00Z") + second * 1000).toISOString();
+  let history = { at: [at(0), at(15)], util: [10, 20] as (number | null)[] };
+  const { platform, emit, state } = fake({
+    "GET /gpu/history": () => ({
+      at: history.at,
+      devices: [
+        {
+          uuid: "GPU-0",
+          util_percent: history.util,
+          mem_used_bytes: history.util.map(() => 2 ** 30),
+          temperature_c: history.util.map(() => null),
+          power_w: history.util.map(() => null),
+        },
+      ],
+    }),
+  });
+  const corral = createCorral(platform);
+  corral.watchGpu();
+  const reading = (second: number, percent: number) =>
+    emit("gpu", { at: at(second), source: "nvml", devices: [{ uuid: "GPU-0", util_percent: percent }] });
+  // One that comes before the answer with the history does.
+  state({ open: true });
+  reading(16, 30);
+  await vi.advanceTimersByTimeAsync(0);
+  const seconds = () =>
+    corral.gpuSeries
+      .get("GPU-0")!
+      .data()[0]
+      .map((time) => time - Date.parse(at(0)) / 1000);
+  const utilisation = () => corral.gpuSeries.get("GPU-0")!.data()[1];
+  expect([seconds(), utilisation()]).toEqual([
+    [0, 15, 16],
+    [10, 20, 30],
+  ]);
+  // The daemon was started anew: it knows less than the page does.
+  history = { at: [at(300), at(301)], util: [40, null] };
+  reading(302, 50);
+  state({ open: true });
+  await vi.advanceTimersByTimeAsync(0);
+  expect([seconds(), utilisation()]).toEqual([
+    [0, 15, 16, 36, 300, 301, 302],
+    [10, 20, 30, null, 40, null, 50],
+  ]);
+});
+
+test("where the readings before cannot be had, the charts begin now", async () => {
+  const { platform, emit, state } = fake({});
+  const corral = createCorral(platform);
+  corral.watchGpu();
+  state({ open: true });
+  emit("gpu", { at: "2026-11-21T08:00:00Z", source: "nvml", devices: [{ uuid: "GPU-0", util_percent: 1 }] });
+  await vi.advanceTimersByTimeAsync(0);
+  expect(corral.gpuSeries.get("GPU-0")?.length).toBe(1);
 });

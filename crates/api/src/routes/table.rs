@@ -3,7 +3,7 @@
 use axum::routing::{MethodRouter, delete, get, patch, post, put};
 use corral_core::Code;
 use corral_core::configuration::{CatalogFile, CatalogPatch, SettingsFile};
-use corral_core::gpu::GpuReading;
+use corral_core::gpu::{GpuHistory, GpuReading};
 use corral_core::live::{Live, Speed};
 use corral_core::log::LogRecord;
 use corral_core::machine::AutostartState;
@@ -343,6 +343,18 @@ pub(crate) const ROUTES: &[Route] = &[
         summary: "What the GPUs are doing, and whose the processes on them are.",
         answers: &[Answer { status: 200, summary: "A reading.", content: Content::Json(&[schema::<GpuReading>]) }],
         handler: || get(gpu::gpu),
+        ..READ
+    },
+    Route {
+        path: "/gpu/history",
+        operation_id: "gpu_history",
+        summary: "What the GPUs did in the last minutes, as far as they were read for somebody. It has none read.",
+        answers: &[Answer {
+            status: 200,
+            summary: "The readings, as columns.",
+            content: Content::Json(&[schema::<GpuHistory>]),
+        }],
+        handler: || get(gpu::history),
         ..READ
     },
     Route {

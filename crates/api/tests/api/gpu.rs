@@ -1,7 +1,7 @@
 //! What the GPUs are doing.
 
 use corral_core::ModelId;
-use corral_core::gpu::{GpuDevice, GpuProcess, GpuReading, GpuSource};
+use corral_core::gpu::{GpuDevice, GpuHistory, GpuProcess, GpuReading, GpuSource};
 use jiff::Timestamp;
 
 use crate::bench::{Bench, in_time};
@@ -41,6 +41,26 @@ async fn a_reading_is_told_whole() {
     let told = told.json();
     assert!(told.get("reason").is_none() && told["devices"][1]["util_percent"].is_null(), "{told:#}");
     assert_eq!(bench.gpu.asked(), 2);
+}
+
+#[tokio::test]
+async fn what_was_read_of_late_is_told_as_columns() {
+    let bench = Bench::new().await;
+    let told = bench.get("/gpu/history").await.json();
+    assert_eq!(told, serde_json::json!({ "at": [], "devices": [] }));
+    for (second, power) in [(10, Some(100.0)), (11, None)] {
+        let mut reading = reading();
+        reading.at = Timestamp::from_second(second).unwrap();
+        reading.devices[0].power_w = power;
+        bench.gpu.tell(reading);
+    }
+    let told = bench.get("/gpu/history").await;
+    let history: GpuHistory = serde_json::from_str(&told.body).unwrap();
+    assert_eq!(history.devices[0].util_percent, [Some(71.0), Some(71.0)]);
+    let told = told.json();
+    assert_eq!(told["at"], serde_json::json!(["1970-01-01T00:00:10Z", "1970-01-01T00:00:11Z"]));
+    assert_eq!(told["devices"][0]["power_w"], serde_json::json!([100.0, null]));
+    assert_eq!(bench.gpu.asked(), 0, "nothing is read for it");
 }
 
 #[tokio::test]

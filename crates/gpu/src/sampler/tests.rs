@@ -212,6 +212,29 @@ async fn a_driver_that_does_not_answer_is_said_and_heals() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn what_was_read_for_somebody_is_remembered_and_nothing_is_read_to_be_remembered() {
+    let bed = Bed::new(false);
+    for _ in 0..100 {
+        assert_eq!(bed.sampler.history().await, GpuHistory::default());
+    }
+    assert_eq!(bed.within(60).await, (0, 0), "nobody looks");
+    bed.load(true, false);
+    bed.within(45).await;
+    let remembered = bed.sampler.history().await;
+    assert_eq!((remembered.at.len(), bed.reads()), (4, 4), "of a loaded model, too");
+    assert_eq!(remembered.devices[0].uuid, "a");
+    bed.load(false, false);
+    let mut listener = bed.sampler.listen();
+    listener.wait_for(Option::is_some).await.unwrap();
+    bed.within(2_000).await;
+    assert_eq!(bed.sampler.history().await.at.len(), 900, "however long somebody looks");
+    drop(listener);
+    let reads = bed.reads();
+    bed.sampler.history().await;
+    assert_eq!(bed.reads(), reads);
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_defect_in_what_reads_is_not_the_end_of_it() {
     let bed = Bed::new(false);
     bed.fake.0.broken.store(true, Ordering::SeqCst);

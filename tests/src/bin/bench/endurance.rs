@@ -1,6 +1,6 @@
-//! What the window keeps in memory while it is told much for long: 1,000 lines of log and a GPU reading each second.
-//! `corral serve` and the window are the real ones; `fixed-answer` stands in for a talkative `llama-server`, and the
-//! readings come from a stand-in in front of the management API.
+//! What the window keeps in memory while it is told much for long: 1,000 lines of log each second in one, a GPU reading
+//! each second in another, which draws its charts. `corral serve` and the windows are the real ones; `fixed-answer` stands
+//! in for a talkative `llama-server`, and the readings come from a stand-in in front of the management API.
 
 use std::fs;
 use std::io::{BufRead, BufReader};
@@ -12,10 +12,13 @@ use corral_tests::gpu_readings::GpuReadings;
 use corral_tests::{Bus, Daemon, Display, Models, PATIENCE, daemon, process, until};
 use serde_json::Value;
 
-use crate::figures::{Bounds, Series, on_core, percent_since, proportional, proportional_alone};
+use crate::figures::{Bounds, OnCore, Series, on_core, percent_since, proportional, proportional_alone};
 
 /// Lines of log in each second.
 const LINES: u32 = 1000;
+
+/// What is looked at.
+const PAGES: [&str; 2] = ["logs", "gpu"];
 
 /// The log keeps 100,000 lines, and the web view's memory has its height when it is full.
 const WARM_UP: Duration = Duration::from_mins(2);
@@ -40,28 +43,52 @@ pub(crate) fn costs(minutes: u32, bounds: &mut Bounds) {
     let talks = format!("args = [\"--lines-per-second\", \"{LINES}\"]\n");
     let daemon = Daemon::start(Models::program(&stand_in).tiny_with("a", &talks).home());
     daemon.api().switched("a");
-    let window = Window::open(&daemon);
-    let pid = window.child.id();
-    println!("\nThe window on its log, {LINES} lines and a GPU reading each second, {minutes} min after a warm-up");
-    println!("  memory in MB, median (quartiles)");
-    watch(pid, WARM_UP);
+    let windows = PAGES.map(|page| Window::open(&daemon, page));
+    println!("\nA window on its log with {LINES} lines each second, one on its GPUs with a reading each second,");
+    println!("{minutes} min after a warm-up; memory in MB, median (quartiles)");
+    watch(&windows, WARM_UP);
 
-    let (lines, readings) = (window.between.lines(), window.between.readings());
-    let (had, began) = (on_core(pid), Instant::now());
-    let mut looks = Vec::new();
+    let before = windows.each_ref().map(Before::of);
+    let began = Instant::now();
+    let mut looks = PAGES.map(|_| Vec::new());
     for minute in 1..=minutes {
-        let of_minute = watch(pid, (began + minute * MINUTE).saturating_duration_since(Instant::now()));
-        println!("    minute {minute:>2}                       {}", Series::of(&of_minute));
-        looks.extend(of_minute);
+        let of_minute = watch(&windows, (began + minute * MINUTE).saturating_duration_since(Instant::now()));
+        let [log, gpu] = of_minute.each_ref().map(|looks| Series::of(looks));
+        println!("    minute {minute:>2}        log {log}   GPUs {gpu}");
+        for (all, more) in looks.iter_mut().zip(of_minute) {
+            all.extend(more);
+        }
     }
     let took = began.elapsed();
-    let core = percent_since(&had, pid, took);
+    for ((window, looks), before) in windows.iter().zip(&looks).zip(&before) {
+        judge(window, looks, before, took, bounds);
+    }
+}
+
+/// What a window had when the time began.
+struct Before {
+    core: OnCore,
+    lines: u64,
+    readings: u64,
+}
+
+impl Before {
+    fn of(window: &Window) -> Self {
+        let between = &window.between;
+        Self { core: on_core(window.child.id()), lines: between.lines(), readings: between.readings() }
+    }
+}
+
+/// How a window has done in the time.
+fn judge(window: &Window, looks: &[f64], before: &Before, took: Duration, bounds: &mut Bounds) {
+    let (page, pid) = (window.page, window.child.id());
+    let core = percent_since(&before.core, pid, took);
     let part = looks.len() / PARTS;
     let (first, last) = (&looks[..part], &looks[looks.len() - part..]);
     let (first, last) = (Series::of(first).median(), Series::of(last).median());
-    println!("  the first fifth of that           {first:>6.1} MB");
-    let verdict =
-        bounds.at_most("the window's memory at the end against the beginning", last / first, GROWTH_BOUND, "");
+    println!("  {page}: the first fifth of that  {first:>6.1} MB");
+    let what = format!("the memory of the window on its {page} at the end against the beginning");
+    let verdict = bounds.at_most(&what, last / first, GROWTH_BOUND, "");
     println!("  the last fifth                    {last:>6.1} MB  {:.3} times that, {verdict}", last / first);
     for pid in process::family(pid) {
         let name = fs::read_to_string(format!("/proc/{pid}/comm")).unwrap_or_default();
@@ -69,27 +96,32 @@ pub(crate) fn costs(minutes: u32, bounds: &mut Bounds) {
     }
     println!("  what it has of a core             {core:>6.1} %");
     let per_second = |count: u64| f64::from(u32::try_from(count).unwrap()) / took.as_secs_f64();
-    let lines = per_second(window.between.lines() - lines);
-    let verdict = bounds.at_least("the lines that come", lines, f64::from(LINES) * THROUGH_BOUND, "/s");
-    println!("  lines that came to it             {lines:>6.0} /s  {verdict}");
-    let readings = per_second(window.between.readings() - readings);
-    let verdict = bounds.at_least("the readings that come", readings, THROUGH_BOUND, "/s");
+    if page == "logs" {
+        let lines = per_second(window.between.lines() - before.lines);
+        let verdict = bounds.at_least("the lines that come", lines, f64::from(LINES) * THROUGH_BOUND, "/s");
+        println!("  lines that came to it             {lines:>6.0} /s  {verdict}");
+    }
+    let readings = per_second(window.between.readings() - before.readings);
+    let verdict = bounds.at_least(&format!("the readings that come to its {page}"), readings, THROUGH_BOUND, "/s");
     println!("  GPU readings that came to it      {readings:>6.2} /s  {verdict}");
 }
 
-/// The memory of a process and all that it has started, again and again for so long.
-fn watch(pid: u32, time: Duration) -> Vec<f64> {
+/// The memory of each window and all that it has started, again and again for so long.
+fn watch(windows: &[Window; PAGES.len()], time: Duration) -> [Vec<f64>; PAGES.len()] {
     let began = Instant::now();
-    let mut looks = Vec::new();
+    let mut looks = PAGES.map(|_| Vec::new());
     while began.elapsed() < time {
         std::thread::park_timeout(EACH);
-        looks.push(proportional(pid));
+        for (looks, window) in looks.iter_mut().zip(windows) {
+            looks.push(proportional(window.child.id()));
+        }
     }
     looks
 }
 
 /// The window, on a display of its own; closed when dropped.
 struct Window {
+    page: &'static str,
     child: Child,
     /// It closes with this.
     told: Option<ChildStdin>,
@@ -101,8 +133,8 @@ struct Window {
 }
 
 impl Window {
-    /// Opens it at the log of this daemon, which it sees by way of the stand-in.
-    fn open(daemon: &Daemon) -> Self {
+    /// Opens it at a page of this daemon, which it sees by way of the stand-in.
+    fn open(daemon: &Daemon, page: &'static str) -> Self {
         let (bus, display, home) = (Bus::start(), Display::start(), SandboxHome::new());
         let run = daemon.home().run();
         let mut file: Value =
@@ -112,7 +144,7 @@ impl Window {
         file["management"] = between.address.to_string().into();
         fs::copy(run.join("token"), home.run().join("token")).expect("its token");
         fs::write(home.run().join("daemon.json"), file.to_string()).expect("a file");
-        let mut command = daemon::of(&home, "corral-dashboard", &["--attached", "--page", "logs"]);
+        let mut command = daemon::of(&home, "corral-dashboard", &["--attached", "--page", page]);
         command.env("DISPLAY", display.name()).env("DBUS_SESSION_BUS_ADDRESS", bus.address());
         command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::null());
         let mut child = command.spawn().unwrap_or_else(|error| panic!("{command:?}: {error}"));
@@ -120,7 +152,7 @@ impl Window {
         let mut said = String::new();
         BufReader::new(child.stdout.take().expect("its output")).read_line(&mut said).expect("what it says");
         assert_eq!(said, "ready\n", "the window can be used");
-        Self { child, told, between, _home: home, _display: display, _bus: bus }
+        Self { page, child, told, between, _home: home, _display: display, _bus: bus }
     }
 }
 

@@ -48,7 +48,11 @@ impl Desk {
 
     /// Says this with the next events.
     pub(crate) fn tell(&self, message: String) {
-        let notice = notice(NoticeLevel::Error, message);
+        self.tell_next(notice(NoticeLevel::Error, message));
+    }
+
+    /// The same for what is no error.
+    pub(crate) fn tell_next(&self, notice: Notice) {
         *self.notice.lock().unwrap_or_else(PoisonError::into_inner) = Some(notice);
     }
 
@@ -101,7 +105,7 @@ pub(crate) fn run(args: Args, env: Environment) -> Result<ExitCode, Failure> {
         paths: paths.clone(),
         programs: Programs::beside_this()?,
         attached: args.attached,
-        notice: Mutex::new(args.notice.map(|message| notice(NoticeLevel::Info, message))),
+        notice: Mutex::new(args.notice.map(|message| notice(NoticeLevel::Warning, message))),
         usable: AtomicBool::new(false),
         asks: AtomicBool::new(false),
         chooses: AtomicBool::new(false),
@@ -149,7 +153,8 @@ pub(crate) fn run(args: Args, env: Environment) -> Result<ExitCode, Failure> {
     Ok(u8::try_from(code).map_or(ExitCode::FAILURE, ExitCode::from))
 }
 
-fn notice(level: NoticeLevel, message: String) -> Notice {
+/// What is said now.
+pub(crate) fn notice(level: NoticeLevel, message: String) -> Notice {
     Notice { at: Timestamp::now(), level, message, error: None }
 }
 

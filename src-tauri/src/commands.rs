@@ -96,7 +96,7 @@ pub(crate) async fn open_claude(app: AppHandle, desk: State<'_, Arc<Desk>>, fold
     let desk = desk.inner().clone();
     blocking(move || {
         let folder = folder.or_else(|| recent_folders(&desk.paths).into_iter().next());
-        match folder.or_else(|| ask_for_folder(&app, &desk)) {
+        match folder.or_else(|| ask_for_folder(&app, &desk, "Open local Claude in")) {
             Some(folder) => desk.programs.open_claude(&folder),
             None => Ok(()),
         }
@@ -108,7 +108,7 @@ pub(crate) async fn open_claude(app: AppHandle, desk: State<'_, Arc<Desk>>, fold
 #[tauri::command]
 pub(crate) async fn choose_folder(app: AppHandle, desk: State<'_, Arc<Desk>>) -> Answered<Option<PathBuf>> {
     let desk = desk.inner().clone();
-    blocking(move || Ok(ask_for_folder(&app, &desk))).await
+    blocking(move || Ok(ask_for_folder(&app, &desk, "Choose a folder"))).await
 }
 
 /// Saves a text where a person says.
@@ -133,11 +133,11 @@ pub(crate) fn window_ready(desk: State<'_, Arc<Desk>>) {
 }
 
 /// None where nobody chose one, or where that is being asked already.
-fn ask_for_folder(app: &AppHandle, desk: &Desk) -> Option<PathBuf> {
+fn ask_for_folder(app: &AppHandle, desk: &Desk, title: &str) -> Option<PathBuf> {
     if desk.chooses.swap(true, Ordering::Relaxed) {
         return None;
     }
-    let chosen = app.dialog().file().set_title("Open local Claude in").blocking_pick_folder();
+    let chosen = app.dialog().file().set_title(title).blocking_pick_folder();
     desk.chooses.store(false, Ordering::Relaxed);
     chosen.and_then(|chosen| chosen.into_path().ok())
 }

@@ -1,6 +1,6 @@
 //! The daemon's streams, on their way into the dashboard. Each has a thread, which reads while the other side is silent.
 
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
 use std::io::BufRead;
 use std::sync::mpsc::{Receiver, sync_channel};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -27,6 +27,8 @@ pub(crate) struct Streams(Arc<Mutex<Open>>);
 struct Open {
     last: StreamId,
     ids: HashSet<StreamId>,
+    /// Where those of them go that are events.
+    events: HashMap<StreamId, Channel<Value>>,
 }
 
 impl Streams {
@@ -37,12 +39,12 @@ impl Streams {
         notice: Option<Notice>,
         channel: Channel<Value>,
     ) -> StreamId {
-        let notice = notice.map(|notice| json!({ "event": "notice", "data": notice }));
+        let notice = notice.as_ref().map(told);
         let events = corral_client::raw(stream).filter_map(|(event, data)| {
             let data: Value = serde_json::from_str(&data).ok()?;
             Some(json!({ "event": event, "data": data }))
         });
-        self.send(notice.into_iter().chain(events), channel)
+        self.send(notice.into_iter().chain(events), channel.clone(), Some(channel))
     }
 
     /// Sends JSON values, one of each line, those of a moment together.
@@ -56,25 +58,40 @@ impl Streams {
                 }
             }
         });
-        self.send(std::iter::from_fn(move || together(&values)), channel)
+        self.send(std::iter::from_fn(move || together(&values)), channel, None)
+    }
+
+    /// Says something among the events; whether there are any that it could be said among.
+    pub(crate) fn tell(&self, notice: &Notice) -> bool {
+        self.open().events.values().any(|events| events.send(told(notice)).is_ok())
     }
 
     /// Ends a stream, with what comes next in it.
     pub(crate) fn stop(&self, id: StreamId) {
-        self.open().ids.remove(&id);
+        let mut open = self.open();
+        open.ids.remove(&id);
+        open.events.remove(&id);
     }
 
     /// Ends all of them.
     pub(crate) fn stop_all(&self) {
-        self.open().ids.clear();
+        let mut open = self.open();
+        open.ids.clear();
+        open.events.clear();
     }
 
-    fn send(&self, messages: impl Iterator<Item = Value> + Send + 'static, channel: Channel<Value>) -> StreamId {
+    fn send(
+        &self,
+        messages: impl Iterator<Item = Value> + Send + 'static,
+        channel: Channel<Value>,
+        events: Option<Channel<Value>>,
+    ) -> StreamId {
         let id = {
             let mut open = self.open();
             open.last = open.last.wrapping_add(1);
             let id = open.last;
             open.ids.insert(id);
+            open.events.extend(events.map(|events| (id, events)));
             id
         };
         let streams = self.clone();
@@ -96,6 +113,11 @@ impl Streams {
     }
 }
 
+/// A notice as an event.
+fn told(notice: &Notice) -> Value {
+    json!({ "event": "notice", "data": notice })
+}
+
 /// The values of one moment, once there is one; none where no more come.
 fn together(values: &Receiver<Value>) -> Option<Value> {
     let mut all = vec![values.recv().ok()?];
@@ -111,6 +133,31 @@ fn together(values: &Receiver<Value>) -> Option<Value> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_is_said_comes_among_the_events_that_are_open_and_not_among_lines() {
+        let (sender, messages) = sync_channel(8);
+        let channel = || {
+            let sender = sender.clone();
+            Channel::new(move |body| {
+                let tauri::ipc::InvokeResponseBody::Json(text) = body else { panic!("it is no JSON") };
+                sender.send(serde_json::from_str::<Value>(&text).unwrap()).unwrap();
+                Ok(())
+            })
+        };
+        let notice = crate::app::notice(corral_core::snapshot::NoticeLevel::Warning, "there is no panel".to_owned());
+        let streams = Streams::default();
+        let (silent, _open) = std::io::pipe().unwrap();
+        streams.lines(std::io::BufReader::new(silent), channel());
+        assert!(!streams.tell(&notice), "there are no events");
+        let (silent, open) = std::io::pipe().unwrap();
+        streams.events(std::io::BufReader::new(silent), None, channel());
+        assert!(streams.tell(&notice));
+        assert_eq!(messages.recv().unwrap()["data"]["message"], "there is no panel");
+        drop(open);
+        assert_eq!(messages.recv().unwrap(), json!({ "end": true }));
+        assert!(!streams.tell(&notice), "they have ended");
+    }
 
     #[test]
     fn what_comes_at_once_is_sent_together_and_all_of_it() {

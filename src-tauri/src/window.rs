@@ -65,10 +65,12 @@ fn outlive_the_page(window: &WebviewWindow) -> tauri::Result<()> {
     })
 }
 
-/// Shows a page in the window, and the window to whoever looks.
-pub(crate) fn show(app: &tauri::AppHandle, page: Page) -> tauri::Result<()> {
+/// Shows a page in the window, or what it shows already, and the window to whoever looks.
+pub(crate) fn show(app: &tauri::AppHandle, page: Option<Page>) -> tauri::Result<()> {
     let Some(window) = app.get_webview_window(MAIN) else { return Ok(()) };
-    window.eval(format!("location.hash = {:?}", page.fragment()))?;
+    if let Some(page) = page {
+        window.eval(format!("location.hash = {:?}", page.fragment()))?;
+    }
     window.unminimize()?;
     window.show()?;
     window.set_focus()

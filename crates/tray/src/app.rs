@@ -90,8 +90,8 @@ pub(crate) enum Effect {
     ReadDesktop,
     /// Serve, in this process.
     Serve,
-    /// Open the dashboard at a page.
-    Open(Page),
+    /// Open the dashboard at a page, or where it is.
+    Open(Option<Page>),
     /// Open a local Claude there.
     OpenClaude(PathBuf),
     /// Ask for a folder.
@@ -295,9 +295,9 @@ impl App {
                 None => Effect::ChooseFolder,
             },
             TrayEvent::ChooseFolder => Effect::ChooseFolder,
-            TrayEvent::Dashboard => Effect::Open(Page::Models),
-            TrayEvent::Logs => Effect::Open(Page::Logs),
-            TrayEvent::Catalog => Effect::Open(Page::Catalog),
+            TrayEvent::Dashboard => Effect::Open(None),
+            TrayEvent::Logs => Effect::Open(Some(Page::Logs)),
+            TrayEvent::Catalog => Effect::Open(Some(Page::Catalog)),
             TrayEvent::AtLogin(on) => Effect::AtLogin(on),
             TrayEvent::Quit => Effect::Quit,
         };
@@ -322,7 +322,7 @@ impl App {
                 stays: false,
             }),
             Effect::NoPanel(format!("This desktop shows no tray icons. {NO_PANEL}")),
-            Effect::Open(Page::Models),
+            Effect::Open(None),
         ]
     }
 }

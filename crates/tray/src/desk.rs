@@ -25,8 +25,11 @@ use crate::request::{Page, Request};
 use crate::toast;
 use crate::window::{CLOSES_WITHIN, Window};
 
-/// How long a panel may take to show the icon, after a login for instance, before it is said that there is none.
+/// How long a panel may take to show the icon before it is said that there is none.
 const PANEL_WITHIN: Duration = Duration::from_secs(5);
+
+/// The same at a login, where the panel itself may still be starting.
+const PANEL_AT_LOGIN: Duration = Duration::from_secs(20);
 
 /// How long a daemon in another process may take to answer before it is said that none does.
 const ANSWERS_WITHIN: Duration = Duration::from_secs(10);
@@ -137,7 +140,8 @@ impl Desk {
             };
             match message {
                 Message::NoPanel => {
-                    self.no_panel = Some(Instant::now() + PANEL_WITHIN);
+                    let patience = if hidden { PANEL_AT_LOGIN } else { PANEL_WITHIN };
+                    self.no_panel = Some(Instant::now() + patience);
                     continue;
                 }
                 Message::Panel => self.no_panel = None,
@@ -268,7 +272,7 @@ impl Desk {
         }
     }
 
-    async fn open(&mut self, page: Page) -> Result<()> {
+    async fn open(&mut self, page: Option<Page>) -> Result<()> {
         let notice = self.notice.take();
         self.window.open(page, notice.as_deref()).await
     }

@@ -44,15 +44,17 @@ impl Window {
         Self { env, programs, happened, open: None }
     }
 
-    /// Opens the window at a page, or brings the open one to the front.
-    pub(crate) async fn open(&mut self, page: Page, notice: Option<&str>) -> Result<()> {
-        if let Some(open) = self.open.as_mut().filter(|open| !open.task.is_finished())
-            && open.pages.write_all(format!("{}\n", page.name()).as_bytes()).await.is_ok()
-        {
-            return Ok(());
+    /// Opens the window at a page, or brings the open one to the front: where it is, unless a page is named.
+    pub(crate) async fn open(&mut self, page: Option<Page>, notice: Option<&str>) -> Result<()> {
+        if let Some(open) = self.open.as_mut().filter(|open| !open.task.is_finished()) {
+            let notice = notice.map(|notice| format!("notice {notice}\n")).unwrap_or_default();
+            let lines = format!("{notice}{}\n", page.map_or("show", Page::name));
+            if open.pages.write_all(lines.as_bytes()).await.is_ok() {
+                return Ok(());
+            }
         }
         let mut command = self.command()?;
-        command.args(["--attached", "--page", page.name()]);
+        command.args(["--attached", "--page", page.unwrap_or(Page::Models).name()]);
         if let Some(notice) = notice {
             command.args(["--notice", notice]);
         }

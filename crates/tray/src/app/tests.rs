@@ -199,8 +199,8 @@ fn clicks_do_what_they_say() {
     assert_eq!(asked(&mut app, TrayEvent::Start), [Effect::Start]);
     assert_eq!(asked(&mut app, TrayEvent::Stop), [Effect::Stop]);
     assert_eq!(asked(&mut app, TrayEvent::Serve), [Effect::Serve]);
-    assert_eq!(asked(&mut app, TrayEvent::Dashboard), [Effect::Open(Page::Models)]);
-    assert_eq!(asked(&mut app, TrayEvent::Logs), [Effect::Open(Page::Logs)]);
+    assert_eq!(asked(&mut app, TrayEvent::Dashboard), [Effect::Open(None)]);
+    assert_eq!(asked(&mut app, TrayEvent::Logs), [Effect::Open(Some(Page::Logs))]);
     assert_eq!(asked(&mut app, TrayEvent::AtLogin(true)), [Effect::AtLogin(true)]);
     assert_eq!(asked(&mut app, TrayEvent::Quit), [Effect::Quit]);
     assert_eq!(asked(&mut app, TrayEvent::OpenClaude(None)), [Effect::ChooseFolder], "there was none before");
@@ -214,7 +214,7 @@ fn without_a_panel_the_window_opens_once_and_says_how_to_get_one() {
     let mut app = App::new(false);
     let effects = done(&mut app, Message::NoTray);
     assert!(
-        matches!(&effects[..], [Effect::Tell(_), Effect::NoPanel(text), Effect::Open(Page::Models)]
+        matches!(&effects[..], [Effect::Tell(_), Effect::NoPanel(text), Effect::Open(None)]
         if text.contains("AppIndicator")),
         "{effects:?}"
     );

@@ -240,14 +240,17 @@ pub trait Ledger: Send + Sync {
     }
 }
 
-/// Counts the energy that the GPUs of the loaded model take.
+/// Tells the energy that the GPUs of the loaded model take.
 pub trait EnergyCounter: Send + Sync {
-    /// Whether there is anything to be read at present. It never waits.
+    /// Whether there is anything to be read at present. It never waits and touches no driver.
     fn counts(&self) -> bool;
 
-    /// All of it since some moment in the past; none where nobody counts. It may wait for the driver: never call it where
+    /// What they took since the last reading; none where that is not known. It may wait for the driver: never call it where
     /// others wait.
     fn read(&self) -> Option<Millijoules>;
+
+    /// Lets go of the drivers until the next reading, so that a GPU can sleep. It may wait, too.
+    fn rest(&self);
 }
 
 /// Reads what was written down about requests and operations. It waits for the disk: never call it where others wait.

@@ -4,6 +4,8 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::str::FromStr;
 
+use corral_core::energy::Draw;
+
 /// The text of a file, without blanks around it; none where there is none.
 pub(crate) fn text(path: &Path) -> Option<String> {
     let text = fs::read_to_string(path).ok()?.trim().to_owned();
@@ -43,18 +45,37 @@ pub(crate) struct Sensors {
 impl Sensors {
     /// Reads them, for the folder of a device.
     pub(crate) fn read(device: &Path) -> Self {
-        let Some(folder) = entries(&device.join("hwmon")).into_iter().next() else { return Self::default() };
+        let Some(folder) = sensors(device) else { return Self::default() };
+        let Draw { energy_mj, power_w } = draw(&folder);
         let read = |name: &str| number::<f64>(&folder.join(name));
         let first = |names: &[&str]| names.iter().find_map(|name| read(name));
         let mhz = |name: &str| number::<u64>(&folder.join(name)).and_then(|hz| u32::try_from(hz / 1_000_000).ok());
         Self {
             temperature_c: first(&["temp1_input", "temp2_input"]).map(|milli| milli / 1e3),
-            power_w: first(&["power1_average", "power1_input"]).map(|micro| micro / 1e6),
+            power_w,
             power_limit_w: first(&["power1_cap", "power1_max"]).map(|micro| micro / 1e6),
-            energy_mj: number::<u64>(&folder.join("energy1_input")).map(|micro| micro / 1_000),
+            energy_mj,
             fan_percent: read("pwm1").map(|pwm| pwm / 255.0 * 100.0),
             core_mhz: mhz("freq1_input"),
             memory_mhz: mhz("freq2_input"),
         }
+    }
+}
+
+/// What a device takes, without its other sensors.
+pub(crate) fn taken(device: &Path) -> Draw {
+    sensors(device).map(|folder| draw(&folder)).unwrap_or_default()
+}
+
+/// The folder of a device's sensors.
+fn sensors(device: &Path) -> Option<PathBuf> {
+    entries(&device.join("hwmon")).into_iter().next()
+}
+
+fn draw(folder: &Path) -> Draw {
+    let power = ["power1_average", "power1_input"].iter().find_map(|name| number::<f64>(&folder.join(name)));
+    Draw {
+        energy_mj: number::<u64>(&folder.join("energy1_input")).map(|micro| micro / 1_000),
+        power_w: power.map(|micro| micro / 1e6),
     }
 }

@@ -1,10 +1,11 @@
 //! What the GPUs are doing: NVIDIA's through NVML in this process, AMD's and Intel's through the kernel's files; whose
-//! the processes on them are; and how often all that is read.
+//! the processes on them are; how often all that is read; and what they take while requests run.
 //!
 //! No driver, no permission, a GPU that has fallen off the bus, one that sleeps: states with a reason, which heal by
 //! themselves. Nothing here ends the reading.
 
 mod amd;
+mod energy;
 mod fdinfo;
 mod files;
 mod intel;
@@ -15,6 +16,7 @@ mod probe;
 mod roots;
 mod sampler;
 
+pub use energy::GpuEnergy;
 pub use probe::Gpus;
 pub use roots::Roots;
 pub use sampler::{PATIENCE, Sampler};

@@ -4,6 +4,7 @@
 //! answering; the next reading loads it again.
 
 mod device;
+mod draw;
 
 use std::collections::BTreeMap;
 use std::ffi::OsStr;
@@ -18,6 +19,7 @@ use nvml_wrapper::error::NvmlError;
 use crate::pci::{Card, NVIDIA};
 use crate::roots::Roots;
 use device::Health;
+pub(crate) use draw::NvmlDraw;
 
 /// Where drivers put the library: by its name, and where neither NixOS nor WSL tell the loader.
 const PLACES: [&str; 3] =

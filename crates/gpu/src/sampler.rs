@@ -2,7 +2,7 @@
 //! loaded, and else not at all. A GPU that sleeps when nobody uses it is let go of in between, so that it can.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use async_trait::async_trait;
@@ -39,12 +39,16 @@ const SERVERS: usize = 8;
 
 type Readings = watch::Sender<Option<Arc<GpuReading>>>;
 
+/// The reading before the next, however old.
+type Latest = Arc<Mutex<Option<Arc<GpuReading>>>>;
+
 /// Reads the GPUs as often as it matters, until it is dropped. Cheap to clone.
 #[derive(Debug, Clone)]
 pub struct Sampler {
     asks: mpsc::Sender<Ask>,
     readings: Readings,
     someone_came: Arc<Notify>,
+    latest: Latest,
 }
 
 #[derive(Debug)]
@@ -63,15 +67,19 @@ impl Sampler {
         snapshots: watch::Receiver<Arc<Snapshot>>,
     ) -> Self {
         let (asks, asked) = mpsc::channel(64);
-        let sampler = Self { asks, readings: watch::Sender::new(None), someone_came: Arc::default() };
+        let (someone_came, latest) = Default::default();
+        let sampler = Self { asks, readings: watch::Sender::new(None), someone_came, latest };
         let parts = Parts { probe, owners: Owners::default(), roots };
         let run = Run {
             asked,
             readings: sampler.readings.clone(),
             someone_came: sampler.someone_came.clone(),
+            latest: sampler.latest.clone(),
             clock,
             snapshots,
             servers: Servers::new(),
+            switching: false,
+            settled_at: None,
             parts: Some(parts),
             reading: None,
             begun_at: Instant::now(),
@@ -84,6 +92,11 @@ impl Sampler {
         };
         tokio::spawn(run.run());
         sampler
+    }
+
+    /// The last reading, however old it is; none is begun for that.
+    pub fn latest(&self) -> Option<Arc<GpuReading>> {
+        self.latest.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 }
 
@@ -156,9 +169,13 @@ struct Run {
     asked: mpsc::Receiver<Ask>,
     readings: Readings,
     someone_came: Arc<Notify>,
+    latest: Latest,
     clock: Arc<dyn Clock>,
     snapshots: watch::Receiver<Arc<Snapshot>>,
     servers: Servers,
+    switching: bool,
+    /// When the last switch had ended: a reading from before it may not know what the model is on.
+    settled_at: Option<Instant>,
     /// None while they read.
     parts: Option<Parts>,
     reading: Option<JoinHandle<Done>>,
@@ -232,7 +249,8 @@ impl Run {
             Pace::InUse => IN_USE,
             Pace::Never => return None,
         };
-        Some(self.last.as_ref().map_or_else(Instant::now, |last| last.at + every))
+        let last = self.last.as_ref().filter(|last| self.settled_at.is_none_or(|settled_at| settled_at <= last.at));
+        Some(last.map_or_else(Instant::now, |last| last.at + every))
     }
 
     fn release_at(&self, pace: Pace) -> Option<Instant> {
@@ -244,9 +262,13 @@ impl Run {
         }
     }
 
-    /// Notes which server serves which model.
+    /// Notes which server serves which model, and when a switch to it has ended.
     fn learn(&mut self) {
         let snapshot = self.snapshots.borrow_and_update().clone();
+        let switching = snapshot.operation.is_some();
+        if std::mem::replace(&mut self.switching, switching) && !switching {
+            self.settled_at = Some(Instant::now());
+        }
         if let Some((engine, model)) = snapshot.engine.as_ref().zip(snapshot.model.as_ref())
             && self.servers.first().is_none_or(|(id, _)| *id != engine.container_id)
         {
@@ -306,6 +328,7 @@ impl Run {
         self.recent.take(&reading);
         let reading = Arc::new(reading);
         self.last = Some(Last { at: self.begun_at, reading: reading.clone(), may_sleep });
+        *self.latest.lock().unwrap_or_else(PoisonError::into_inner) = Some(reading.clone());
         for reply in self.waiting.drain(..) {
             let _ = reply.send(reading.clone());
         }

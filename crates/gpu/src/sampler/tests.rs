@@ -141,7 +141,7 @@ async fn a_switch_is_looked_at_and_a_loaded_model_now_and_then() {
     bed.load(false, true);
     assert_eq!(bed.within(10).await.0, 10 + 1);
     bed.load(true, false);
-    assert_eq!(bed.within(60).await, (4, 0));
+    assert_eq!(bed.within(60).await, (1 + 4, 0), "and once when it has ended");
     bed.load(false, false);
     assert_eq!(bed.within(600).await, (0, 1));
 }
@@ -157,6 +157,16 @@ async fn a_gpu_that_would_rather_sleep_is_let_go_of_after_each_reading_unless_a_
     bed.fake.0.sample.lock().unwrap().devices[0].state = GpuState::Asleep;
     let (reads, _) = bed.within(600).await;
     assert_eq!(reads, 1, "it is not looked after while it sleeps");
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_last_reading_is_told_without_another() {
+    let bed = Bed::new(false);
+    assert_eq!(bed.sampler.latest(), None);
+    let reading = bed.sampler.read(Look::Person).await;
+    assert_eq!(bed.within(600).await.0, 0);
+    assert!(Arc::ptr_eq(&bed.sampler.latest().unwrap(), &reading));
+    assert_eq!(bed.within(600).await.0, 0, "nobody looks for that");
 }
 
 #[tokio::test(start_paused = true)]

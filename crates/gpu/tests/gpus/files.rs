@@ -9,11 +9,11 @@ use corral_gpu::Gpus;
 use crate::tree::Tree;
 
 const GIB: u64 = 1 << 30;
-const RADEON: &str = "0000:03:00.0";
-const ARC: &str = "0000:0a:00.0";
+pub(crate) const RADEON: &str = "0000:03:00.0";
+pub(crate) const ARC: &str = "0000:0a:00.0";
 
 /// A Radeon RX 7900 XTX, as `amdgpu` shows it.
-fn radeon() -> Tree {
+pub(crate) fn radeon() -> Tree {
     let tree = Tree::new();
     tree.write("usr/share/misc/pci.ids", "1002  AMD\n\t744c  Navi 31 [Radeon RX 7900 XT/7900 XTX]\n");
     tree.card(
@@ -44,6 +44,28 @@ fn radeon() -> Tree {
     // An NVMe drive, and a sound device on the same card, are none.
     tree.card("0000:04:00.0", "nvme", "vendor: 0x144d\nclass: 0x010802\ndevice: 0xa80c");
     tree.card("0000:03:00.1", "snd_hda_intel", "vendor: 0x1002\nclass: 0x040300\ndevice: 0xab30");
+    tree
+}
+
+/// An Arc B580, as `xe` shows it.
+pub(crate) fn arc() -> Tree {
+    let tree = Tree::new();
+    tree.card(
+        ARC,
+        "xe",
+        "vendor: 0x8086
+         device: 0xe20b
+         class: 0x030000
+         tile0/physical_vram_size_bytes: 12884901888
+         tile0/gt0/freq0/act_freq: 2850
+         tile0/gt0/freq0/throttle/status: 1
+         tile0/gt0/freq0/throttle/reason_pl1: 1
+         tile0/gt0/freq0/throttle/reason_thermal: 0
+         hwmon/hwmon5/name: xe
+         hwmon/hwmon5/temp2_input: 66000
+         hwmon/hwmon5/power1_max: 190000000
+         hwmon/hwmon5/energy1_input: 5000000000",
+    );
     tree
 }
 
@@ -106,23 +128,7 @@ fn amds_card_that_sleeps_is_left_alone_and_one_without_a_driver_says_so() {
 
 #[test]
 fn intels_card_tells_what_it_did_between_two_readings() {
-    let tree = Tree::new();
-    tree.card(
-        ARC,
-        "xe",
-        "vendor: 0x8086
-         device: 0xe20b
-         class: 0x030000
-         tile0/physical_vram_size_bytes: 12884901888
-         tile0/gt0/freq0/act_freq: 2850
-         tile0/gt0/freq0/throttle/status: 1
-         tile0/gt0/freq0/throttle/reason_pl1: 1
-         tile0/gt0/freq0/throttle/reason_thermal: 0
-         hwmon/hwmon5/name: xe
-         hwmon/hwmon5/temp2_input: 66000
-         hwmon/hwmon5/power1_max: 190000000
-         hwmon/hwmon5/energy1_input: 5000000000",
-    );
+    let tree = arc();
     let info = |compute: u64, total: u64| {
         format!(
             "drm-driver:\txe\ndrm-client-id:\t4\ndrm-pdev:\t{ARC}\ndrm-resident-vram0:\t8 GiB\ndrm-total-vram0:\t9 GiB\n\

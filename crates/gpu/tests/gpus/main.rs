@@ -3,6 +3,7 @@
 
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "test code: a panic is how it fails")]
 
+mod energy;
 mod files;
 mod nvml;
 mod owners;

@@ -17,10 +17,10 @@ use tokio::sync::watch;
 use crate::nvml::{card, scene};
 use crate::tree::Tree;
 
-const CONTAINER: &str = "8f31c2d4a9b00a1b2c3d4e5f60718293a4b5c6d7e8f90123456789abcdef0123";
+pub(crate) const CONTAINER: &str = "8f31c2d4a9b00a1b2c3d4e5f60718293a4b5c6d7e8f90123456789abcdef0123";
 const GIB: u64 = 1 << 30;
 
-fn serving(id: &str, model: &str) -> Arc<Snapshot> {
+pub(crate) fn serving(id: &str, model: &str) -> Arc<Snapshot> {
     let engine = EngineView {
         runtime: Runtime::Docker,
         container_id: InstanceId(id.to_owned()),

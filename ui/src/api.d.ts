@@ -1094,6 +1094,11 @@ export interface components {
              * @description Tokens of prompts that came out of the cache.
              */
             tokens_cached: number;
+            /**
+             * Format: double
+             * @description Joules that the GPUs took for those requests whose energy was measured; none where none was.
+             */
+            energy_joules?: number | null;
         };
         /** @description One slot of a server. */
         LiveSlot: {

@@ -86,7 +86,7 @@ pub struct LiveSlot {
 }
 
 /// A session, and what its requests cost since it was attached.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct LiveSession {
     /// The session.
     pub id: SessionId,
@@ -108,4 +108,7 @@ pub struct LiveSession {
     pub tokens_out: u64,
     /// Tokens of prompts that came out of the cache.
     pub tokens_cached: u64,
+    /// Joules that the GPUs took for those requests whose energy was measured; none where none was.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub energy_joules: Option<f64>,
 }

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use corral_core::command::ControllerHandle;
 use corral_core::ports::Clock;
 use corral_engine::Environment;
-use corral_gpu::{Gpus, Roots, Sampler};
+use corral_gpu::{GpuEnergy, Gpus, Roots, Sampler};
 
 /// The variable that names NVIDIA's library, where the driver has put it elsewhere than the loader looks.
 const LIBRARY: &str = "CORRAL_NVML";
@@ -16,8 +16,15 @@ pub(crate) fn library(env: &Environment) -> Option<PathBuf> {
     env.get(LIBRARY).map(PathBuf::from)
 }
 
-/// Begins to watch; nothing is touched before somebody looks or a model is loaded.
-pub(crate) fn watch(nvml: Option<PathBuf>, controller: &ControllerHandle, clock: Arc<dyn Clock>) -> Sampler {
+/// Begins to watch, and tells what requests take; nothing is touched before somebody looks or a model is loaded.
+pub(crate) fn watch(
+    nvml: Option<PathBuf>,
+    controller: &ControllerHandle,
+    clock: Arc<dyn Clock>,
+) -> (Arc<Sampler>, Arc<GpuEnergy>) {
     let roots = Roots::of_machine(nvml);
-    Sampler::start(Box::new(Gpus::new(roots.clone())), roots, clock, controller.watch_snapshot())
+    let probe = Box::new(Gpus::new(roots.clone()));
+    let sampler = Sampler::start(probe, roots.clone(), clock.clone(), controller.watch_snapshot());
+    let energy = GpuEnergy::new(sampler.clone(), roots, clock);
+    (Arc::new(sampler), Arc::new(energy))
 }

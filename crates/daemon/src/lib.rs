@@ -5,6 +5,7 @@ mod autostart;
 mod catalog_file;
 mod configuration;
 mod doctor;
+mod energy;
 mod folders;
 mod gpu;
 mod hex;

@@ -8,7 +8,7 @@ use async_trait::async_trait;
 use corral_core::command::ControllerHandle;
 use corral_core::live::{Live, LiveContext, LiveRequests, LiveSession, LiveSlot, LiveSource, Speed};
 use corral_core::ports::Clock;
-use corral_core::usage::{RequestRecord, Tokens};
+use corral_core::usage::{Millijoules, RequestRecord, Tokens};
 use corral_core::{ModelId, SessionId};
 use corral_engine::health::{Probe, Slot};
 use corral_gateway::Gate;
@@ -142,6 +142,7 @@ impl LiveSource for LiveReader {
                 tokens_in: sums.tokens.input,
                 tokens_out: sums.tokens.output,
                 tokens_cached: sums.tokens.cached,
+                energy_joules: sums.energy.map(Millijoules::joules),
             }
         });
         let live = Live {
@@ -207,6 +208,8 @@ struct RecentSums {
 struct Sums {
     requests: u64,
     tokens: Tokens,
+    /// Of those whose energy was measured.
+    energy: Option<Millijoules>,
     /// The model that answered last.
     model: Option<ModelId>,
 }
@@ -216,7 +219,7 @@ impl Recent {
     pub(crate) fn take(&self, records: &[RequestRecord], attached: impl Fn(&SessionId) -> bool) {
         let mut sums = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         for record in records {
-            let RequestRecord { at, session, tokens, model, .. } = record;
+            let RequestRecord { at, session, tokens, model, energy, .. } = record;
             let minute = at.as_second().div_euclid(60);
             if let Some(session) = session {
                 if sums.sessions.len() >= SESSIONS && !sums.sessions.contains_key(session) {
@@ -230,6 +233,10 @@ impl Recent {
                 of.tokens.input = of.tokens.input.saturating_add(tokens.input);
                 of.tokens.output = of.tokens.output.saturating_add(tokens.output);
                 of.tokens.cached = of.tokens.cached.saturating_add(tokens.cached);
+                if let Some(energy) = energy {
+                    let before = of.energy.unwrap_or_default();
+                    of.energy = Some(Millijoules(before.0.saturating_add(energy.0)));
+                }
             }
             match sums.minutes.iter_mut().find(|(there, ..)| *there == minute) {
                 Some((_, input, cached)) => {

@@ -24,6 +24,7 @@ use tokio_util::sync::CancellationToken;
 use crate::adapters::{CountedJournal, LoggedNotices, SystemClock};
 use crate::catalog_file::{self, ensure_catalog};
 use crate::configuration::ConfigurationFiles;
+use crate::energy::MeasuredLedger;
 use crate::gpu;
 use crate::jails::{Jails, JailsPorts};
 use crate::live::{LiveReader, Recent};
@@ -139,7 +140,8 @@ pub async fn run(env: Environment, options: ServeOptions) -> Result<()> {
     };
     let (handle, controller) = Controller::new(config, ports, reading, fallback);
     let recent = Arc::<Recent>::default();
-    let gpu = Arc::new(gpu::watch(nvml, &handle, clock.clone()));
+    let (gpu, energy) = gpu::watch(nvml, &handle, clock.clone());
+    let (request_ledger, measuring) = MeasuredLedger::start(request_ledger, energy);
     let live = Arc::new(LiveReader::new(gate.clone(), handle.clone(), clock.clone(), recent.clone()));
     let ledger_writer = ledger_writer.start(usage::hooks(&handle, metrics.clone(), recent.clone()))?;
     let token = new_token(&paths)?;
@@ -155,7 +157,7 @@ pub async fn run(env: Environment, options: ServeOptions) -> Result<()> {
     let state = ApiState { controller, logs, token, metrics, usage: store, configuration, machine, live, gpu, version };
     let (jails_ports, from_jails) = JailsPorts::new(handle.clone());
     let api = tokio::spawn(corral_api::serve(listener, from_jails.management, state, end.clone()));
-    let gateway_ports = GatewayPorts { controller: handle.clone(), ledger: request_ledger, clock };
+    let gateway_ports = GatewayPorts { controller: handle.clone(), ledger: Arc::new(request_ledger), clock };
     let inference = corral_gateway::serve(inference_listener, from_jails.gateway, gate, gateway_ports, end.clone());
     let mut inference = tokio::spawn(inference);
     let jails = tokio::spawn(jails.serve(jails_ports, end.clone()));
@@ -179,6 +181,7 @@ pub async fn run(env: Environment, options: ServeOptions) -> Result<()> {
     let api_end = end_of("the API", api).await;
     jails.await.unwrap_or_else(|error| tracing::error!(%error, "the listeners of jails ended badly"));
     // After everything that records.
+    measuring.close().await;
     usage::flush(ledger_writer).await;
     clear(&paths);
     gateway_end.and(api_end)

@@ -15,11 +15,12 @@ export interface Fields {
   restore_last: boolean;
   notifications: Settings["notifications"];
   terminal: string;
+  electricity_price: string;
   on_quit: Settings["on_quit"];
 }
 
 const ENGINE = ["runtime", "image", "binary", "models_dir"] as const;
-const SETTINGS = ["restore_last", "notifications", "terminal", "on_quit"] as const;
+const SETTINGS = ["restore_last", "notifications", "terminal", "electricity_price", "on_quit"] as const;
 
 /** The settings as fields, over three routes. It outlives its view, so that nothing typed is lost. */
 export function createForm(platform: Platform) {
@@ -41,6 +42,7 @@ export function createForm(platform: Platform) {
             restore_last: known.restore_last,
             notifications: known.notifications,
             terminal: terminalText(known.terminal),
+            electricity_price: known.electricity_price ?? "",
             on_quit: known.on_quit,
           }
         : {}),
@@ -86,13 +88,17 @@ export function createForm(platform: Platform) {
     const names = SETTINGS.filter(isChanged);
     const before = settings();
     if (!names.length || !before) return;
-    const { terminal, ...rest } = Object.fromEntries(names.map((name) => [name, changes()[name]])) as Partial<Fields>;
+    const { terminal, electricity_price, ...rest } = Object.fromEntries(
+      names.map((name) => [name, changes()[name]]),
+    ) as Partial<Fields>;
     const next: Settings = { ...before.settings, ...rest };
     if (terminal !== undefined) {
       const meant = readTerminal(terminal);
       if (meant === null) delete next.terminal;
       else next.terminal = meant;
     }
+    if (electricity_price?.trim()) next.electricity_price = electricity_price;
+    else if (electricity_price !== undefined) delete next.electricity_price;
     setSettings(await platform.put("/settings", next));
     forget(names);
   }

@@ -203,6 +203,15 @@ export function General(props: { form: Form; actions: HTMLElement }) {
               changed={form.isChanged("terminal")}
               onInput={(value) => form.set("terminal", value)}
             />
+            <TextField
+              label="Price of a kilowatt-hour"
+              hint="For the cost of requests, where the GPU tells what it takes: a number and a currency"
+              placeholder="0.32 EUR"
+              disabled={readOnly()}
+              value={form.value("electricity_price")!}
+              changed={form.isChanged("electricity_price")}
+              onInput={(value) => form.set("electricity_price", value)}
+            />
           </section>
         )}
       </Show>

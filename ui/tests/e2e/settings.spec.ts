@@ -10,6 +10,10 @@ test("settings are written to where they belong, and comments stay", async ({ pa
   await page.getByLabel("When Corral ends").selectOption("Leave the model running");
   await page.getByLabel("Notifications").selectOption("Problems only");
   await page.getByLabel("Terminal").fill('xterm -T "a title" -e');
+  await page.getByLabel("Price of a kilowatt-hour").fill("32 Cent zu viel");
+  await page.getByRole("button", { name: "Save" }).click();
+  await expect(page.getByRole("alert")).toContainText("0.32 EUR");
+  await page.getByLabel("Price of a kilowatt-hour").fill("0.32 EUR");
   await page.getByLabel("May load another model").selectOption("Requests of sessions");
   // What is typed stays when the view is left.
   await page.getByRole("link", { name: "Models", exact: true }).click();
@@ -20,6 +24,7 @@ test("settings are written to where they belong, and comments stay", async ({ pa
   const settings = readFileSync(corral.settingsPath, "utf8");
   expect(settings).toContain('on_quit = "keep"');
   expect(settings).toContain('notifications = "problems"');
+  expect(settings).toContain('electricity_price = "0.32 EUR"');
   expect(settings).toMatch(/terminal = \[\s*"xterm",\s*"-T",\s*"a title",\s*"-e"\s*\]/);
   const catalog = readFileSync(corral.catalogPath, "utf8");
   expect(catalog).toContain('auto_switch = "sessions"');

@@ -1,6 +1,7 @@
 //! A terminal with a shell in it, and a person's keys and eyes: tmux.
 
-use std::path::PathBuf;
+use std::ffi::OsStr;
+use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use tempfile::TempDir;
@@ -17,11 +18,22 @@ impl Tmux {
     /// A shell in the workspace, with the user's environment and the folder of `corral` in its `PATH`.
     #[track_caller]
     pub fn new(local: &Local, columns: u16, rows: u16) -> Self {
+        Self::with(local.environment(), &local.workspace(), columns, rows)
+    }
+
+    /// A shell in a folder, with this environment and the folder of `corral` in its `PATH`.
+    #[track_caller]
+    pub fn with(
+        environment: impl IntoIterator<Item = (impl AsRef<OsStr>, impl AsRef<OsStr>)>,
+        at: &Path,
+        columns: u16,
+        rows: u16,
+    ) -> Self {
         let folder = tempfile::Builder::new().prefix("corral-tmux-").tempdir().expect("a folder");
         let tmux = Self { folder };
         let size = [columns, rows].map(|number| number.to_string());
         let mut command = tmux.command();
-        command.env_clear().envs(local.environment()).current_dir(local.workspace());
+        command.env_clear().envs(environment).current_dir(at);
         let programs = crate::parts::corral_binary().parent().expect("a folder");
         command.env("PATH", format!("{}:/usr/local/bin:/usr/bin:/bin", programs.display())).env("PS1", "$ ");
         command.args([

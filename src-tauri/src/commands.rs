@@ -111,16 +111,19 @@ pub(crate) async fn choose_folder(app: AppHandle, desk: State<'_, Arc<Desk>>) ->
     blocking(move || Ok(ask_for_folder(&app, &desk, "Choose a folder"))).await
 }
 
-/// Saves a text where a person says.
+/// Saves a text where a person says, and answers where that was; none where nobody chose a place.
 #[tauri::command]
-pub(crate) async fn save_file(app: AppHandle, name: String, text: String) -> Answered<()> {
+pub(crate) async fn save_file(app: AppHandle, name: String, text: String) -> Answered<Option<PathBuf>> {
     blocking(move || {
         let chosen = app.dialog().file().set_file_name(name).blocking_save_file();
-        let Some(path) = chosen.and_then(|chosen| chosen.into_path().ok()) else { return Ok(()) };
-        std::fs::write(&path, text).map_err(|error| {
-            let message = format!("cannot write {}", path.display());
-            Error::new(Code::Io, message).because(error).hint("choose another folder")
-        })
+        let Some(path) = chosen.and_then(|chosen| chosen.into_path().ok()) else { return Ok(None) };
+        match std::fs::write(&path, text) {
+            Ok(()) => Ok(Some(path)),
+            Err(error) => {
+                let message = format!("cannot write {}", path.display());
+                Err(Error::new(Code::Io, message).because(error).hint("choose another folder"))
+            }
+        }
     })
     .await
 }

@@ -104,13 +104,7 @@ pub async fn run(env: Environment, options: ServeOptions) -> Result<()> {
     let paths = Paths::resolve(&env)?;
     let _lock = take_home(&paths)?;
     let settings = settings_of_the_start(&paths);
-    if ensure_catalog(&paths)? {
-        tracing::info!("made {} with examples: edit it to name your models", paths.catalog.display());
-    }
-    let (catalog_text, reading) = catalog_file::read(&paths);
-    for problem in &reading.problems {
-        tracing::warn!("{problem}");
-    }
+    let (catalog_text, reading) = catalog_of_the_start(&paths)?;
     let fallback = corral_core::catalog::Catalog::default();
     let in_force = reading.catalog.as_ref().unwrap_or(&fallback);
     let server = in_force.server.clone();
@@ -192,6 +186,18 @@ fn clear(paths: &Paths) {
     for file in [&paths.daemon_file, &paths.token] {
         remove(file);
     }
+}
+
+/// The catalog, and its text; one with examples is made where there is none.
+fn catalog_of_the_start(paths: &Paths) -> Result<(Option<String>, corral_core::catalog::Reading)> {
+    if ensure_catalog(paths)? {
+        tracing::info!("made {} with examples: edit it to name your models", paths.catalog.display());
+    }
+    let read = catalog_file::read(paths);
+    for problem in &read.1.problems {
+        tracing::warn!("{problem}");
+    }
+    Ok(read)
 }
 
 /// The settings; the defaults where they cannot be read: whoever is to mend the file may want the dashboard for that.

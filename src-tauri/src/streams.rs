@@ -20,10 +20,10 @@ const COLLECTED: Duration = Duration::from_millis(100);
 const MOST: usize = 512;
 
 /// The streams that are open.
-#[derive(Debug, Clone, Default)]
+#[derive(Clone, Default)]
 pub(crate) struct Streams(Arc<Mutex<Open>>);
 
-#[derive(Debug, Default)]
+#[derive(Default)]
 struct Open {
     last: StreamId,
     ids: HashSet<StreamId>,

@@ -69,7 +69,7 @@ impl Bed {
     }
 
     /// A long answer that runs until it is left.
-    fn stream(&self, client: &Client) -> TcpStream {
+    fn stream(client: &Client) -> TcpStream {
         let question = Question::new(Manner::Chat, "hello").tokens(60_000);
         let mut socket = TcpStream::connect(client.address()).unwrap();
         socket.set_read_timeout(Some(PATIENCE)).unwrap();
@@ -110,7 +110,7 @@ fn two_requests_share_what_the_counter_says_down_to_the_bill() {
     let api = bed.daemon.api();
     api.put("/settings", &json!({ "electricity_price": "0.32 EUR" })).expect(200);
     let (id, token) = api.open_session("mine");
-    let streams = [bed.stream(&bed.open.with_token(&token)), bed.stream(&bed.open)];
+    let streams = [Bed::stream(&bed.open.with_token(&token)), Bed::stream(&bed.open)];
     bed.settle();
     // Two kilowatt-hours.
     bed.play(1_000 + 7_200_000_000);
@@ -153,7 +153,7 @@ fn where_there_is_no_counter_the_power_is_added_up_and_a_gpu_that_is_lost_costs_
     let (id, token) = bed.daemon.api().open_session("lost");
     let client = bed.open.with_token(&token);
     let began = Instant::now();
-    let stream = bed.stream(&bed.open);
+    let stream = Bed::stream(&bed.open);
     bed.until_looks(1);
     let running = Instant::now();
     bed.until_looks(3);
@@ -161,13 +161,13 @@ fn where_there_is_no_counter_the_power_is_added_up_and_a_gpu_that_is_lost_costs_
     drop(stream);
     let usage = bed.usage("model", 1);
     let at_most = began.elapsed();
-    let taken = joules(&usage, "a").expect("it was measured");
+    let spent = joules(&usage, "a").expect("it was measured");
     // The first look may have taken a moment.
-    assert!(taken >= WATTS * (at_least.as_secs_f64() - 0.5), "{taken} J in {at_least:?}");
-    assert!(taken <= WATTS * at_most.as_secs_f64(), "{taken} J in {at_most:?}");
+    assert!(spent >= WATTS * (at_least.as_secs_f64() - 0.5), "{spent} J in {at_least:?}");
+    assert!(spent <= WATTS * at_most.as_secs_f64(), "{spent} J in {at_most:?}");
 
     // It falls off the bus while a request runs.
-    let stream = bed.stream(&client);
+    let stream = Bed::stream(&client);
     let mut lost = scene(0, Some(bed.server));
     lost["devices"][0]["answers"] = json!({ "*": 15 });
     bed.stage.play(&lost);

@@ -36,7 +36,9 @@ fn a_crash_is_told_with_its_cause_and_so_is_whether_the_model_came_back() {
     assert!(told.body.starts_with("llama-server ended while it served (SIGSEGV)"), "{told:?}");
     item.says("a is ready");
     assert_eq!(item.pictures(), ready);
-    panel.notification("a serves again");
+    let told = panel.notification("a stopped and was started again in ");
+    assert_eq!(told.actions, ["logs", "Show logs"], "{told:?}");
+    assert!(told.body.starts_with("llama-server ended while it served (SIGSEGV)"), "{told:?}");
 
     // What cannot come back has failed, and says so.
     fs::remove_file(tray.home().models().join("a.gguf")).unwrap();

@@ -43,6 +43,7 @@ const OPERATION: &[Code] = &[
     Code::PortTaken,
     Code::LoadFailed,
     Code::LoadTimeout,
+    Code::InsufficientMemory,
     Code::OutOfMemory,
     Code::ServerExited,
     Code::ServerKilled,

@@ -48,8 +48,9 @@ fn a_crash_is_told_with_its_cause_and_so_is_whether_the_model_came_back() {
     });
     let failed = item.pictures();
     assert!(![&stopped, &ready, &busy].contains(&&failed), "failure has an icon of its own");
-    let told = panel.notification("a stopped");
-    assert!(told.body.contains("ended from outside"), "{told:?}");
+    until(PATIENCE, "it is said that it stopped again", || {
+        panel.notifications().into_iter().find(|told| told.summary == "a stopped" && told.body.contains("from outside"))
+    });
     let told = panel.notification("is not there");
     assert_eq!(told.actions, ["logs", "Show logs"], "{told:?}");
     until(PATIENCE, "it can be started", || item.entry(&["Start"]).filter(|entry| entry.enabled));

@@ -4,6 +4,7 @@ use axum::Json;
 use axum::extract::{Request, State};
 use axum::response::{IntoResponse, Response};
 use corral_core::command::Accepted;
+use corral_core::fit::FitView;
 use corral_core::{Code, Error};
 use http::StatusCode;
 
@@ -37,7 +38,14 @@ pub(crate) async fn switch(State(shared): State<Shared>, request: Request) -> Re
             .into());
     }
     if asked.dry_run {
-        let plan = shared.controller.dry_run(asked.model).await?;
+        let mut plan = shared.controller.dry_run(asked.model).await?;
+        if is_session {
+            plan.fit = plan.fit.map(FitView::without_names);
+            let refused = plan.problem.as_ref().is_some_and(|problem| problem.code == Code::InsufficientMemory);
+            if let Some(fit) = plan.fit.as_ref().filter(|_| refused) {
+                plan.problem = Some(fit.refusal(&plan.to).body());
+            }
+        }
         return Ok(Json(PlanAnswer { plan }).into_response());
     }
     let accepted = shared.controller.switch(asked.model, asked.force).await?;

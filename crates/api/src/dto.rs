@@ -7,6 +7,7 @@ use std::sync::Arc;
 pub use corral_core::catalog::AutoSwitch;
 use corral_core::command::{OperationResult, SwitchPlan};
 use corral_core::configuration::Problem;
+pub use corral_core::fit::{FitVerdict, FitView};
 use corral_core::history::PastOperation;
 use corral_core::machine::Finding;
 use corral_core::settings::ElectricityPrice;
@@ -85,7 +86,7 @@ pub struct SwitchRequest {
     /// Answer when the operation has ended rather than when it has begun.
     #[serde(default)]
     pub wait: bool,
-    /// Cut running requests rather than let them end.
+    /// Cut running requests rather than let them end, and load what does not fit into memory all the same.
     #[serde(default)]
     pub force: bool,
     /// Say what would happen and do nothing; `wait` and `force` then mean nothing.
@@ -236,7 +237,7 @@ pub struct ModelView {
     /// What the model is doing.
     pub state: ModelState,
     /// Whether it fits into the memory there is; none where that is not known.
-    pub fit: Option<Fit>,
+    pub fit: Option<FitView>,
     /// Other names clients may ask for.
     pub aliases: Vec<String>,
     /// Why it cannot be loaded, where that can be told from the file's name.
@@ -282,19 +283,4 @@ impl ModelState {
             Phase::Failed => Some(Self::Failed),
         }
     }
-}
-
-/// Whether a model fits into the memory there is.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-pub struct Fit {
-    /// The verdict in one word.
-    pub verdict: String,
-    /// GPU memory it needs, in bytes.
-    pub vram_bytes: u64,
-    /// Host memory it needs, in bytes.
-    pub host_bytes: u64,
-    /// The context, in tokens, that the verdict holds for.
-    pub ctx: u32,
-    /// Why, one sentence.
-    pub reason: Option<String>,
 }

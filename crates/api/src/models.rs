@@ -4,24 +4,30 @@ use std::io;
 use std::path::Path;
 
 use axum::Json;
-use axum::extract::State;
+use axum::extract::{Request, State};
 use corral_core::catalog::Model;
 use corral_core::snapshot::Snapshot;
 use corral_core::{Code, Error, ModelId, gguf};
 
 use crate::dto::{ModelList, ModelState, ModelView};
 use crate::failure::Failure;
-use crate::router::Shared;
+use crate::router::{Shared, caller};
 
 /// `GET /models`
-pub(crate) async fn models(State(shared): State<Shared>) -> Result<Json<ModelList>, Failure> {
+pub(crate) async fn models(State(shared): State<Shared>, request: Request) -> Result<Json<ModelList>, Failure> {
+    let is_session = caller(&request).is_some();
     let (catalog, snapshot) = (shared.controller.catalog(), shared.controller.snapshot());
     // Looking at 10,000 files takes some 20 ms, and a sleeping disk takes seconds.
     let looking = tokio::task::spawn_blocking(move || {
-        catalog.models.iter().map(|(id, model)| ModelView::of(id, model, Some(&snapshot))).collect()
+        catalog.models.iter().map(|(id, model)| ModelView::of(id, model, Some(&snapshot))).collect::<Vec<_>>()
     });
-    let models =
-        looking.await.map_err(|error| Error::new(Code::Internal, "the models were not listed").because(error))?;
+    let (looked, fits) = tokio::join!(looking, shared.controller.fits());
+    let mut models = looked.map_err(|error| Error::new(Code::Internal, "the models were not listed").because(error))?;
+    // While the program ends nobody says.
+    let mut fits = fits.unwrap_or_default();
+    for model in &mut models {
+        model.fit = fits.remove(&model.id).map(|fit| if is_session { fit.without_names() } else { fit });
+    }
     Ok(Json(ModelList { models }))
 }
 

@@ -57,7 +57,7 @@ operation goes on, and `corral status` shows it. If the new model cannot be load
 
 Examples:
   corral switch glm-4-7-flash
-  corral switch glm --dry-run     whom it would hit, and whether it can be done")]
+  corral switch glm --dry-run     whom it would hit, whether it fits, and whether it can be done")]
     Switch(SwitchArgs),
     /// Show the log of llama-server
     #[command(after_help = "\
@@ -282,7 +282,7 @@ pub(crate) struct StopArgs {
 pub(crate) struct SwitchArgs {
     /// An id or alias; `corral list` shows them
     pub(crate) model: String,
-    /// Cut running requests rather than let them end
+    /// Cut running requests rather than let them end, and load what does not fit into memory all the same
     #[arg(short, long)]
     pub(crate) force: bool,
     /// Say what would happen, and do nothing

@@ -57,6 +57,7 @@ pub(crate) fn of(code: Code) -> u8 {
         | Code::PortTaken
         | Code::LoadFailed
         | Code::LoadTimeout
+        | Code::InsufficientMemory
         | Code::OutOfMemory
         | Code::ServerExited
         | Code::ServerKilled

@@ -116,6 +116,7 @@ pub(crate) fn step(step: Step) -> &'static str {
         Step::Drain => "drain",
         Step::Save => "save the conversations",
         Step::Stop => "stop",
+        Step::Free => "wait for the GPU's memory",
         Step::Start => "start",
         Step::Load => "load",
         Step::Restore => "bring the conversations back",

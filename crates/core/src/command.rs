@@ -1,5 +1,6 @@
 //! What surfaces ask of the controller, and what they get.
 
+use std::collections::HashMap;
 use std::sync::Arc;
 
 use jiff::Timestamp;
@@ -9,6 +10,7 @@ use tokio::sync::{broadcast, mpsc, oneshot, watch};
 
 use crate::catalog::{Catalog, Reading};
 use crate::error::{Code, Error, ErrorBody, Result};
+use crate::fit::FitView;
 use crate::id::{InstanceId, ModelId, OperationId, Secret};
 use crate::ports::FirstAnswer;
 use crate::session::{About, SessionId, SessionTokens};
@@ -37,7 +39,7 @@ pub enum Command {
     Switch {
         /// An id or alias.
         model: String,
-        /// Cut running requests rather than let them end.
+        /// Cut running requests rather than let them end, and load what does not fit all the same.
         force: bool,
         /// Leave an operation in progress alone: [`Code::Busy`] where there is one.
         unless_busy: bool,
@@ -90,6 +92,11 @@ pub enum Command {
         model: String,
         /// Where the answer goes.
         reply: oneshot::Sender<Result<SwitchPlan>>,
+    },
+    /// Say of each model of the catalog whether it fits into the memory there is. What cannot be told is left out.
+    Fits {
+        /// Where the answer goes.
+        reply: oneshot::Sender<HashMap<ModelId, FitView>>,
     },
     /// A new reading of the catalog file.
     Catalog(Box<Reading>),
@@ -154,6 +161,9 @@ pub struct SwitchPlan {
     pub sessions: u32,
     /// Requests that the present model works on or has queued; they would be let end, or cut with `force`.
     pub requests_running: u32,
+    /// Whether the model fits, given what the present one gives back; none where that cannot be told.
+    #[serde(default)]
+    pub fit: Option<FitView>,
     /// Why it would fail, where that can be told without trying.
     pub problem: Option<ErrorBody>,
 }
@@ -296,6 +306,11 @@ impl ControllerHandle {
     /// Asks what a switch would do.
     pub async fn dry_run(&self, model: String) -> Result<SwitchPlan> {
         self.ask(|reply| Command::DryRun { model, reply }).await?
+    }
+
+    /// Asks of all models of the catalog whether they fit. What cannot be told is left out.
+    pub async fn fits(&self) -> Result<HashMap<ModelId, FitView>> {
+        self.ask(|reply| Command::Fits { reply }).await
     }
 
     /// Hands over a new reading of the catalog file.

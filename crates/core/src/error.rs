@@ -87,6 +87,8 @@ pub enum Code {
     LoadFailed,
     /// The model did not become ready within `load_timeout`.
     LoadTimeout,
+    /// The model does not fit into the memory there is, so it was not loaded.
+    InsufficientMemory,
     /// Memory ran out, on the host or on the GPU.
     OutOfMemory,
     /// `llama-server` ended by itself while it served.
@@ -149,6 +151,7 @@ impl Code {
             | Self::ModelFileMissing
             | Self::ModelFileTruncated
             | Self::ModelFileInvalid
+            | Self::InsufficientMemory
             | Self::WorkspaceInvalid
             | Self::ProgramMissing
             | Self::ProfileInvalid => 422,

@@ -13,17 +13,23 @@
 mod architecture;
 mod breakdown;
 mod correction;
+mod machine;
 mod memory;
+mod port;
 mod profile;
 mod verdict;
+mod view;
 mod window;
 
 pub use architecture::{Architecture, Layer};
 pub use breakdown::Taken;
-pub use correction::Correction;
+pub use correction::{Correction, Lesson};
+pub use machine::machine;
 pub use memory::{Need, Placement, Space, estimate, place};
+pub use port::{Ask, Load, ModelMemory, UnknownMemory};
 pub use profile::Profile;
-pub use verdict::{Fit, Holder, Machine, Memory, Reduction, Verdict, judge};
+pub use verdict::{Fit, Holder, Machine, Memory, Reduction, Verdict, judge, need_of};
+pub use view::{FitVerdict, FitView};
 
 /// What a GPU's driver takes for a process that uses it, in bytes, beyond all buffers: seen with CUDA are 300 to 500
 /// MiB. The first load says how much it is here.

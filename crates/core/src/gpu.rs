@@ -37,6 +37,8 @@ pub enum Look {
     Person,
     /// A program that asks for ever: no GPU is kept from its sleep for it.
     Program,
+    /// Whoever waits for something to have changed: only a reading that was begun after the question does.
+    Now,
 }
 
 /// One reading of the GPUs.

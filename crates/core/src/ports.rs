@@ -10,6 +10,7 @@ use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 
 use crate::error::{Error, Result};
+use crate::fit::ModelMemory;
 use crate::gpu::GpuSample;
 use crate::history::PastOperation;
 use crate::id::{ConfigHash, InstanceId, ModelId, OperationId, Secret};
@@ -133,6 +134,12 @@ pub trait Engine: Send + Sync {
 
     /// Stops an instance and returns once it has ended; it can be started again. One that has ended already is fine.
     async fn stop(&self, instance: &Instance) -> Result<()>;
+
+    /// Bytes of the host's memory that a running instance has to itself and gives back with its end; none where that
+    /// cannot be told.
+    fn memory(&self, _: &Instance) -> Option<u64> {
+        None
+    }
 
     /// Removes an instance, running or not. One that is gone already is fine.
     async fn discard(&self, instance: &Instance) -> Result<()>;
@@ -365,6 +372,8 @@ pub struct Ports {
     pub engine: Arc<dyn Engine>,
     /// The model files.
     pub files: Arc<dyn ModelFiles>,
+    /// The memory that models take, and that there is.
+    pub memory: Arc<dyn ModelMemory>,
     /// Keeps conversations while their model is not loaded.
     pub contexts: Arc<dyn Contexts>,
     /// The requests of clients.

@@ -63,6 +63,8 @@ pub enum Step {
     Save,
     /// Stopping the old server.
     Stop,
+    /// Waiting until the GPU memory of the old server is free.
+    Free,
     /// Starting the new server.
     Start,
     /// Loading the model.

@@ -220,6 +220,7 @@ fn doing(operation: &OperationView, models: &[TrayModel]) -> String {
         Step::Drain => "waiting for running requests",
         Step::Save => "saving conversations",
         Step::Stop => "stopping the old model",
+        Step::Free => "waiting for the GPU's memory",
         Step::Start => "starting the server",
         Step::Load => "loading",
         Step::Restore => "bringing conversations back",

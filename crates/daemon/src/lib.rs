@@ -12,6 +12,7 @@ mod hex;
 pub mod jails;
 mod live;
 mod machine;
+mod memory;
 mod paths;
 mod runtime_files;
 mod serve;

@@ -29,6 +29,7 @@ use crate::gpu;
 use crate::jails::{Jails, JailsPorts};
 use crate::live::{LiveReader, Recent};
 use crate::machine::ThisMachine;
+use crate::memory::MachineMemory;
 use crate::paths::Paths;
 use crate::runtime_files::{DaemonFile, HomeLock, KeyFile, new_token, private_dir, remove};
 use crate::settings_file::read_settings;
@@ -116,9 +117,10 @@ pub async fn run(env: Environment, options: ServeOptions) -> Result<()> {
     let logs = Arc::new(LogBuffer::new(LOG_BOUNDS.0, LOG_BOUNDS.1));
     let metrics = Arc::new(Metrics::new());
     let (machine, nvml) = (Arc::new(ThisMachine::new(env.clone(), &paths)), gpu::library(&env));
+    let store = Arc::new(Store::open(&paths.database)?);
+    let memory = MachineMemory::new(&env, logs.clone(), store.clone());
     let engine_config = engine_config(&paths, env, logs.clone(), version.clone());
     let engines = Engines::new(&engine_config, catalog_file::uses(in_force, Runtime::Docker));
-    let store = Arc::new(Store::open(&paths.database)?);
     // Whoever serves requests records them here; it takes them from now on.
     let (request_ledger, ledger_writer) = corral_store::ledger(&paths.database);
     let clock = Arc::new(SystemClock::new());
@@ -126,16 +128,13 @@ pub async fn run(env: Environment, options: ServeOptions) -> Result<()> {
     metrics.watch_gateway(usage::waiting(gate.clone()));
     let journal = CountedJournal { store: store.clone(), metrics: metrics.clone() };
     let contexts = SlotFiles::new(&engine_config);
-    let ports = ports(&paths, engines.clone(), contexts, gate.clone(), journal, clock.clone());
-    let config = ControllerConfig {
-        version: version.clone(),
-        catalog_path: paths.catalog.clone(),
-        gateway: Some(format!("http://{gateway}")),
-    };
+    let ports = ports(&paths, (engines.clone(), contexts, memory.clone()), gate.clone(), journal, clock.clone());
+    let config = controller_config(&paths, gateway, &version);
     let (handle, controller) = Controller::new(config, ports, reading, fallback);
     let recent = Arc::<Recent>::default();
     let (gpu, energy) = gpu::watch(nvml, &handle, clock.clone());
     let (request_ledger, measuring) = MeasuredLedger::start(request_ledger, energy);
+    memory.watch(gpu.clone());
     let live = Arc::new(LiveReader::new(gate.clone(), handle.clone(), clock.clone(), recent.clone()));
     let ledger_writer = ledger_writer.start(usage::hooks(&handle, metrics.clone(), recent.clone()))?;
     let token = new_token(&paths)?;
@@ -208,11 +207,16 @@ fn settings_of_the_start(paths: &Paths) -> Settings {
     })
 }
 
+/// What the controller is told once.
+fn controller_config(paths: &Paths, gateway: SocketAddr, version: &str) -> ControllerConfig {
+    let gateway = Some(format!("http://{gateway}"));
+    ControllerConfig { version: version.to_owned(), catalog_path: paths.catalog.clone(), gateway }
+}
+
 /// What the controller has of the world.
 fn ports(
     paths: &Paths,
-    engines: Engines,
-    contexts: SlotFiles,
+    (engines, contexts, memory): (Engines, SlotFiles, MachineMemory),
     gate: Gate,
     journal: CountedJournal,
     clock: Arc<SystemClock>,
@@ -220,6 +224,7 @@ fn ports(
     Ports {
         engine: Arc::new(engines),
         files: Arc::new(LocalModelFiles),
+        memory: Arc::new(memory),
         contexts: Arc::new(contexts),
         traffic: Arc::new(gate),
         journal: Arc::new(journal),

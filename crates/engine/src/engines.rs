@@ -64,6 +64,10 @@ impl Engine for Engines {
         self.of(instance.runtime).busy(instance, endpoint).await
     }
 
+    fn memory(&self, instance: &Instance) -> Option<u64> {
+        self.of(instance.runtime).memory(instance)
+    }
+
     async fn stop(&self, instance: &Instance) -> Result<()> {
         self.of(instance.runtime).stop(instance).await
     }

@@ -176,8 +176,9 @@ fn known_cause(model: &ModelId, lines: &[Line]) -> Option<Error> {
 }
 
 /// What allocators of hosts and GPUs say. "Fit" messages are not among them: they come before a smaller attempt.
-const OUT_OF_MEMORY: [&str; 10] = [
+const OUT_OF_MEMORY: [&str; 11] = [
     "out of memory",
+    "insufficient memory",
     "cudaMalloc failed",
     "hipMalloc failed",
     "ErrorOutOfDeviceMemory",

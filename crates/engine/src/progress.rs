@@ -15,6 +15,9 @@ use corral_core::snapshot::{Progress, Step};
 /// How often a person is shown a new figure.
 const PAUSE: Duration = Duration::from_millis(250);
 
+/// So many processes, at most, stand between what was started and the server.
+const WRAPPERS: u8 = 4;
+
 /// The size of a model in bytes, with all its parts; none where it cannot be told.
 pub(crate) fn model_bytes(spec: &LaunchSpec) -> Option<u64> {
     let files = gguf::parts(&spec.file).into_iter().chain(spec.mmproj.clone());
@@ -41,6 +44,19 @@ fn resident(pid: i32) -> Option<u64> {
     let own = resident_of(&pid.to_string());
     let children = fs::read_to_string(format!("/proc/{pid}/task/{pid}/children")).unwrap_or_default();
     children.split_whitespace().map(resident_of).chain([own]).flatten().max()
+}
+
+/// The memory in bytes that a process and its descendants have to themselves: what is mapped from files is not.
+pub(crate) fn private(pid: i32) -> Option<u64> {
+    fn of(pid: &str, depth: u8) -> Option<u64> {
+        let status = fs::read_to_string(Path::new("/proc").join(pid).join("status")).ok()?;
+        let line = status.lines().find_map(|line| line.strip_prefix("RssAnon:"))?;
+        let own = line.trim().strip_suffix("kB")?.trim().parse::<u64>().ok()? * 1024;
+        let children = fs::read_to_string(format!("/proc/{pid}/task/{pid}/children")).unwrap_or_default();
+        let children = children.split_whitespace().filter(|_| depth > 0).filter_map(|child| of(child, depth - 1));
+        Some(children.fold(own, u64::saturating_add))
+    }
+    of(&pid.to_string(), WRAPPERS)
 }
 
 fn resident_of(pid: &str) -> Option<u64> {
@@ -82,5 +98,15 @@ mod tests {
     fn a_process_that_is_gone_has_nothing_resident() {
         assert_eq!(resident(i32::MAX), None);
         assert!(resident(i32::try_from(std::process::id()).unwrap()).unwrap() > 1 << 20);
+        assert_eq!(private(i32::MAX), None);
+    }
+
+    #[test]
+    fn what_a_process_has_to_itself_is_told() {
+        let own = i32::try_from(std::process::id()).unwrap();
+        let before = private(own).unwrap();
+        let taken = vec![1_u8; 256 << 20];
+        let after = private(own).unwrap();
+        assert!(after > before + (128 << 20), "{before} {after} {}", taken.len());
     }
 }

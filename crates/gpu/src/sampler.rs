@@ -86,6 +86,7 @@ impl Sampler {
             give_up_at: None,
             silent: false,
             waiting: Vec::new(),
+            next: Vec::new(),
             last: None,
             recent: RecentReadings::default(),
             holds: false,
@@ -184,6 +185,8 @@ struct Run {
     /// The driver was given up on and has not come back yet.
     silent: bool,
     waiting: Vec<oneshot::Sender<Arc<GpuReading>>>,
+    /// Those for whom the reading that is under way was begun too early.
+    next: Vec<oneshot::Sender<Arc<GpuReading>>>,
     last: Option<Last>,
     recent: RecentReadings,
     /// Drivers may be held.
@@ -280,6 +283,9 @@ impl Run {
 
     fn answer(&mut self, who: Look, reply: oneshot::Sender<Arc<GpuReading>>, pace: Pace) {
         let fresh = |last: &&Last| {
+            if who == Look::Now {
+                return false;
+            }
             let spare = who == Look::Program && pace == Pace::Never && last.may_sleep;
             last.at.elapsed() < if spare { FRESH_ENOUGH } else { FRESH }
         };
@@ -289,7 +295,8 @@ impl Run {
             let _ = reply.send(last.reading.clone());
             return;
         }
-        self.waiting.push(reply);
+        let under_way = self.parts.is_none();
+        if who == Look::Now && under_way { &mut self.next } else { &mut self.waiting }.push(reply);
         self.begin();
     }
 
@@ -313,15 +320,15 @@ impl Run {
         // Only where the runtime ends do they not come back.
         let Some((parts, sample)) = done else { return };
         self.parts = Some(parts);
-        let Some(sample) = sample else {
-            if !self.waiting.is_empty() {
-                self.begin();
-            }
-            return;
-        };
-        self.holds = true;
-        let may_sleep = sample.may_sleep;
-        self.publish(reading(sample, self.clock.now()), may_sleep);
+        if let Some(sample) = sample {
+            self.holds = true;
+            let may_sleep = sample.may_sleep;
+            self.publish(reading(sample, self.clock.now()), may_sleep);
+        }
+        self.waiting.append(&mut self.next);
+        if !self.waiting.is_empty() {
+            self.begin();
+        }
     }
 
     fn publish(&mut self, reading: GpuReading, may_sleep: bool) {
@@ -349,6 +356,7 @@ impl Run {
         let devices = known.map(|device| device.unread(GpuState::Silent, why.clone())).collect();
         let source = last.as_ref().map(|last| last.reading.source).unwrap_or_default();
         let sample = GpuSample { source, reason: Some(why), devices, may_sleep };
+        self.waiting.append(&mut self.next);
         self.publish(reading(sample, self.clock.now()), may_sleep);
     }
 

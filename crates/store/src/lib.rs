@@ -5,6 +5,7 @@
 
 mod batch;
 mod ledger;
+mod lessons;
 mod operations;
 mod schema;
 mod usage;

@@ -36,7 +36,7 @@ impl Store {
     }
 
     /// Runs a write whose failure must not become the operation's own.
-    fn write(&self, what: &str, write: impl FnOnce(&Connection) -> rusqlite::Result<()>) {
+    pub(crate) fn write(&self, what: &str, write: impl FnOnce(&Connection) -> rusqlite::Result<()>) {
         if let Err(error) = write(&self.connection()) {
             tracing::warn!(%error, "could not remember {what}");
         }
@@ -203,7 +203,7 @@ fn end_of(connection: &Connection, ended: &Ended) -> rusqlite::Result<()> {
             ended.error.as_ref().map(|error| error.code().as_str()),
             phase(ended, &[Step::Drain]),
             phase(ended, &[Step::Save]),
-            phase(ended, &[Step::Stop]),
+            phase(ended, &[Step::Stop, Step::Free]),
             phase(ended, &[Step::Prepare, Step::Pull]),
             phase(ended, &[Step::Start, Step::Load]),
             phase(ended, &[Step::Restore]),

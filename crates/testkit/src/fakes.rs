@@ -2,14 +2,17 @@
 
 mod clock;
 mod engine;
+mod fit;
 mod memory;
 
 use std::sync::Arc;
 
+use corral_core::fit::UnknownMemory;
 use corral_core::ports::Ports;
 
 pub use self::clock::CountingClock;
 pub use self::engine::{FakeEngine, Verb};
+pub use self::fit::{FakeFit, too_big};
 pub use self::memory::Memory;
 
 /// All ports on one fake engine and one memory.
@@ -17,6 +20,7 @@ pub fn ports(engine: &Arc<FakeEngine>, memory: &Arc<Memory>) -> Ports {
     Ports {
         engine: engine.clone(),
         files: engine.clone(),
+        memory: Arc::new(UnknownMemory),
         contexts: memory.clone(),
         traffic: memory.clone(),
         journal: memory.clone(),

@@ -126,10 +126,6 @@ impl Ask {
 
 fn entry(model: ModelView) -> TrayModel {
     let usable = !matches!(model.state, ModelState::Missing) && model.problem.is_none();
-    let fit = model.fit.and_then(|fit| match fit.verdict.as_str() {
-        "fits" => None,
-        "reduced" => Some(format!("{} tokens", fit.ctx)),
-        _ => Some("does not fit".to_owned()),
-    });
+    let fit = model.fit.and_then(|fit| fit.brief());
     TrayModel { id: model.id, name: model.name, fit, usable }
 }

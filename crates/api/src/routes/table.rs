@@ -44,6 +44,7 @@ const OPERATION: &[Code] = &[
     Code::PortTaken,
     Code::LoadFailed,
     Code::LoadTimeout,
+    Code::InsufficientMemory,
     Code::OutOfMemory,
     Code::ServerExited,
     Code::ServerKilled,

@@ -11,6 +11,7 @@ use corral_core::command::ControllerHandle;
 use corral_core::controller::{Controller, ControllerConfig};
 use corral_core::listen::{Handover, handover};
 use corral_core::log::LogBuffer;
+use corral_core::ports::Ports;
 use corral_core::snapshot::Snapshot;
 use corral_core::{Error, Secret};
 use corral_testkit::fakes::{FakeEngine, Memory, ports};
@@ -60,14 +61,23 @@ pub(crate) struct Bench {
 impl Bench {
     /// On the real controller, with the models `a` and `b`, and `gone`, whose file is not there.
     pub(crate) async fn new() -> Self {
+        Self::with_ports(|ports| ports).await
+    }
+
+    /// The same with some ports changed.
+    pub(crate) async fn with_ports(change: impl FnOnce(Ports) -> Ports) -> Self {
         let models_dir = tempfile::tempdir().expect("a folder");
         std::fs::write(models_dir.path().join("a.gguf"), [0; 100]).expect("a file");
         std::fs::write(models_dir.path().join("b.gguf"), [0; 50]).expect("a file");
-        Self::with_catalog(MODELS, models_dir).await
+        Self::on(MODELS, models_dir, change).await
     }
 
     /// On the real controller, with this catalog.
     pub(crate) async fn with_catalog(text: &str, models_dir: TempDir) -> Self {
+        Self::on(text, models_dir, |ports| ports).await
+    }
+
+    async fn on(text: &str, models_dir: TempDir, change: impl FnOnce(Ports) -> Ports) -> Self {
         let engine = Arc::new(FakeEngine::default());
         let surroundings = Surroundings {
             path: "models.toml".into(),
@@ -76,8 +86,8 @@ impl Bench {
         };
         let config = ControllerConfig { version: "1.2.3".into(), catalog_path: "models.toml".into(), gateway: None };
         let reading = Catalog::read(text, &surroundings);
-        let (handle, controller) =
-            Controller::new(config, ports(&engine, &Arc::new(Memory::default())), reading, Catalog::default());
+        let ports = change(ports(&engine, &Arc::new(Memory::default())));
+        let (handle, controller) = Controller::new(config, ports, reading, Catalog::default());
         tokio::spawn(controller.run());
         Self::over(handle, engine, models_dir).await
     }

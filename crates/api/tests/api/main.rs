@@ -6,6 +6,7 @@ mod bench;
 mod bodies;
 mod configuration;
 mod doors;
+mod fit;
 mod gpu;
 mod handed;
 mod operations;

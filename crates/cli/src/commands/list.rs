@@ -1,7 +1,7 @@
 //! `corral list`
 
 use anstyle::Style;
-use corral_api::dto::{ModelList, ModelState, ModelView};
+use corral_api::dto::{FitVerdict, FitView, ModelList, ModelState, ModelView};
 use corral_core::snapshot::Snapshot;
 use corral_core::{Code, Error, Result};
 use corral_daemon::{Environment, Paths, read_catalog_or_examples};
@@ -80,6 +80,7 @@ fn render(models: &[ModelView], catalog: &str, live: bool, paint: Paint) -> Stri
         head("NAME"),
         head("SIZE").right(),
         head("CONTEXT").right(),
+        head("FIT"),
         head("STATE"),
         head("ALIASES"),
     ]];
@@ -92,11 +93,22 @@ fn render(models: &[ModelView], catalog: &str, live: bool, paint: Paint) -> Stri
             Cell::new(&model.name),
             Cell::new(model.size_bytes.map_or_else(|| "-".to_owned(), text::size)).right(),
             Cell::new(model.ctx.to_string()).right(),
+            fit(model.fit.as_ref()),
             Cell::new(state).style(style),
             Cell::new(model.aliases.join(", ")),
         ]
     }));
     table(&rows, paint)
+}
+
+fn fit(fit: Option<&FitView>) -> Cell {
+    let Some(fit) = fit else { return Cell::new("-").style(DIM) };
+    let style = match fit.verdict {
+        FitVerdict::Fits => GOOD,
+        FitVerdict::Reduced => BUSY,
+        FitVerdict::No => BAD,
+    };
+    Cell::new(fit.brief().unwrap_or_else(|| "fits".to_owned())).style(style)
 }
 
 fn state(state: ModelState, live: bool) -> (&'static str, Style) {
@@ -138,24 +150,42 @@ mod tests {
 
     #[test]
     fn models_stand_in_a_table() {
-        let models = [
+        let mut models = [
             model("glm", "GLM Flash", Some(18_345_000_000), ModelState::Ready, &["claude-*", "g"]),
             model("tiny", "Tiny", Some(512_000), ModelState::Available, &[]),
             model("lost", "Lost", None, ModelState::Missing, &[]),
         ];
+        models[0].fit = Some(verdict(FitVerdict::Fits, 65_536, 0));
+        models[1].fit = Some(verdict(FitVerdict::Reduced, 8192, 0));
         let live = concat!(
-            "   ID    NAME           SIZE  CONTEXT  STATE      ALIASES\n",
-            "●  glm   GLM Flash   18.3 GB    65536  ready      claude-*, g\n",
-            "   tiny  Tiny       512.0 kB    65536  available\n",
-            "   lost  Lost              -    65536  missing\n",
+            "   ID    NAME           SIZE  CONTEXT  FIT         STATE      ALIASES\n",
+            "●  glm   GLM Flash   18.3 GB    65536  fits        ready      claude-*, g\n",
+            "   tiny  Tiny       512.0 kB    65536  8k context  available\n",
+            "   lost  Lost              -    65536  -           missing\n",
         );
         assert_eq!(render(&models, "/c", true, Paint(false)), live);
+        models[1].fit = None;
         let offline = concat!(
-            "  ID    NAME      SIZE  CONTEXT  STATE    ALIASES\n",
-            "  tiny  Tiny  512.0 kB    65536  -\n",
-            "  lost  Lost         -    65536  missing\n",
+            "  ID    NAME      SIZE  CONTEXT  FIT  STATE    ALIASES\n",
+            "  tiny  Tiny  512.0 kB    65536  -    -\n",
+            "  lost  Lost         -    65536  -    missing\n",
         );
         assert_eq!(render(&models[1..], "/c", false, Paint(false)), offline);
+    }
+
+    fn verdict(verdict: FitVerdict, ctx: u32, layers_on_cpu: u32) -> FitView {
+        FitView {
+            verdict,
+            vram_bytes: 0,
+            host_bytes: 0,
+            ctx,
+            layers_on_cpu,
+            vram_free_bytes: 0,
+            host_free_bytes: 0,
+            in_the_way: Vec::new(),
+            hopeless: false,
+            reason: None,
+        }
     }
 
     #[test]

@@ -122,6 +122,12 @@ fn plan_text(plan: &SwitchPlan, paint: Paint) -> String {
         }
     };
     let mut rows = vec![("would", change), ("sessions", plan.sessions.to_string()), ("requests", requests)];
+    if let Some(fit) = &plan.fit {
+        let verdict = fit.brief().unwrap_or_else(|| "fits".to_owned());
+        // What is refused says why itself.
+        let reason = fit.reason.as_ref().filter(|_| !fit.hopeless);
+        rows.push(("fit", reason.map_or(verdict.clone(), |reason| format!("{verdict}: {reason}"))));
+    }
     if let Some(problem) = &plan.problem {
         rows.push(("problem", text::brief(problem)));
     }
@@ -131,6 +137,7 @@ fn plan_text(plan: &SwitchPlan, paint: Paint) -> String {
 
 #[cfg(test)]
 mod tests {
+    use corral_core::fit::{FitVerdict, FitView};
     use corral_core::{Code, Error, ModelId};
 
     use super::*;
@@ -182,6 +189,7 @@ mod tests {
             already_loaded: false,
             sessions: 0,
             requests_running: 2,
+            fit: None,
             problem: Some(Error::new(Code::ModelFileMissing, "there is no file").hint("download it").body()),
         };
         let expected = concat!(
@@ -191,6 +199,22 @@ mod tests {
             "problem   there is no file (download it)\n",
         );
         assert_eq!(plan_text(&plan, Paint(false)), expected);
+        plan.problem = None;
+        plan.fit = Some(FitView {
+            verdict: FitVerdict::Reduced,
+            vram_bytes: 8_000_000_000,
+            host_bytes: 0,
+            ctx: 4096,
+            layers_on_cpu: 20,
+            vram_free_bytes: 0,
+            host_free_bytes: 0,
+            in_the_way: Vec::new(),
+            hopeless: false,
+            reason: Some("20 of 33 layers go to the CPU, which is slow".to_owned()),
+        });
+        let shown = plan_text(&plan, Paint(false));
+        let expected = "fit       20 layers on the CPU: 20 of 33 layers go to the CPU, which is slow\n";
+        assert!(shown.ends_with(expected), "{shown}");
         plan.already_loaded = true;
         assert_eq!(plan_text(&plan, Paint(false)), "b is loaded already: nothing would change\n");
     }

@@ -129,10 +129,10 @@ fn a_list_shows_the_catalog_as_it_is() {
     let list = run(&home, &["list"]);
     assert_eq!((list.code, list.stderr.as_str()), (Some(0), ""));
     let expected = format!(
-        "  ID   NAME         SIZE  CONTEXT  STATE    ALIASES\n  \
-           a    a        {shown}    65536  -\n  \
-           b    Model B  {shown}    65536  -        bee-*\n  \
-           c.1  c.1             -    65536  missing\n"
+        "  ID   NAME         SIZE  CONTEXT  FIT  STATE    ALIASES\n  \
+           a    a        {shown}    65536  -    -\n  \
+           b    Model B  {shown}    65536  -    -        bee-*\n  \
+           c.1  c.1             -    65536  -    missing\n"
     );
     assert_eq!(list.stdout, expected);
     let json: ModelList = serde_json::from_value(run(&home, &["list", "--json"]).json()).unwrap();

@@ -1,19 +1,18 @@
 //! Carrying out what the lifecycle asks for. Each long one is a task whose result comes back as an event.
 
-use std::sync::Arc;
 use std::time::Duration;
 
 use tokio_util::sync::CancellationToken;
 
+use super::memory::explained;
 use super::service::cut;
 use super::{Controller, service, view};
 use crate::command::OperationResult;
 use crate::error::{Code, Error, Result};
 use crate::id::{ModelId, OperationId};
-use crate::launch::LaunchSpec;
 use crate::lifecycle::{Attempt, Effect, Event, Held};
 use crate::ports::{Ended, Endpoint, Instance, Job, Ports};
-use crate::snapshot::{Notice, NoticeLevel, OperationKind, OperationView};
+use crate::snapshot::{NoticeLevel, OperationKind, OperationView};
 
 /// The first and the longest pause between two looks at whether requests still run.
 const DRAIN_PAUSES: (Duration, Duration) = (Duration::from_millis(25), Duration::from_millis(500));
@@ -23,13 +22,9 @@ impl Controller {
         for effect in effects {
             match effect {
                 Effect::Began(view) => self.ports.journal.began(&view),
-                Effect::Prepare { op, spec } => self.prepare(op, spec),
+                Effect::Prepare { op, spec, refuse } => self.prepare(op, spec, refuse),
                 Effect::CancelPrepare(op) => self.cancel_operation(op),
-                Effect::Start(attempt, instance) => {
-                    self.spawn(
-                        move |ports| async move { Event::Started(attempt, ports.engine.start(&instance).await) },
-                    );
-                }
+                Effect::Start(attempt, instance) => self.start(attempt, instance),
                 Effect::AwaitReady { attempt, op, held, endpoint } => self.await_ready(attempt, op, held, endpoint),
                 Effect::Drain(attempt, instance, endpoint) => self.drain(attempt, instance, endpoint),
                 Effect::Save(attempt, instance, endpoint) => self.save(attempt, instance, endpoint),
@@ -42,7 +37,7 @@ impl Controller {
                 }
                 Effect::Stop(attempt, instance) => {
                     self.ports.traffic.cut(&cut());
-                    self.spawn(move |ports| async move { Event::Stopped(attempt, ports.engine.stop(&instance).await) });
+                    self.stop(attempt, instance);
                 }
                 Effect::Remove(attempt, instance) => {
                     self.spawn(
@@ -81,7 +76,7 @@ impl Controller {
         });
     }
 
-    fn job(&mut self, op: OperationId) -> Job {
+    pub(super) fn job(&mut self, op: OperationId) -> Job {
         let events = self.events.clone();
         let token = self.operations.entry(op).or_default().clone();
         let report = move |step, progress| {
@@ -94,22 +89,6 @@ impl Controller {
         if let Some(token) = self.operations.remove(&op) {
             token.cancel();
         }
-    }
-
-    fn prepare(&mut self, op: OperationId, spec: Arc<LaunchSpec>) {
-        let job = self.job(op);
-        let tasks = self.tasks.clone();
-        self.spawn(move |ports| async move {
-            let result = match ports.files.check(&spec).await {
-                Ok(()) => {
-                    let (files, ahead, until) = (ports.files.clone(), spec.clone(), job.clone());
-                    tasks.spawn(async move { files.prefetch(&ahead, &until).await });
-                    ports.engine.prepare(&spec, &job).await
-                }
-                Err(error) => Err(error),
-            };
-            Event::Prepared { op, result }
-        });
     }
 
     /// A job that ends with the attempt. It reports progress as the operation's.
@@ -127,9 +106,10 @@ impl Controller {
 
     fn await_ready(&mut self, attempt: Attempt, op: OperationId, held: Held, endpoint: Endpoint) {
         let job = self.attempt_job(attempt, op);
-        let (ports, events) = (self.ports.clone(), self.events.clone());
+        let (ports, events, spec) = (self.ports.clone(), self.events.clone(), self.spec_of_instance(&held.instance));
         self.tasks.spawn(async move {
             let result = ports.engine.await_ready(&held.instance, &endpoint, held.load_timeout, &job).await;
+            let result = explained(&ports, spec.as_deref(), result).await;
             if !job.cancelled.is_cancelled() {
                 let _ = events.send(Event::Loaded(attempt, result));
             }
@@ -214,10 +194,7 @@ impl Controller {
     }
 
     pub(super) fn notice(&self, level: NoticeLevel, message: String, error: Option<&Error>) {
-        let notice = Notice { at: self.ports.clock.now(), level, message, error: error.map(Error::body) };
-        self.ports.notifier.notify(&notice);
-        // Nobody may be listening.
-        let _ = self.ends.notices.send(notice);
+        self.tell().notice(level, message, error);
     }
 }
 

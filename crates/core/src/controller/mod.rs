@@ -2,6 +2,7 @@
 //! out through the ports, and publishes one [`Snapshot`].
 
 mod effects;
+mod memory;
 mod service;
 mod view;
 
@@ -15,11 +16,11 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use crate::catalog::{Catalog, Reading};
-use crate::command::{self, Accepted, Command, ControllerEnds, ControllerHandle, OperationResult, SwitchPlan};
+use crate::command::{self, Accepted, Command, ControllerEnds, ControllerHandle, OperationResult};
 use crate::error::{Code, Error, Result};
 use crate::id::{InstanceId, ModelId, OperationId};
 use crate::launch::LaunchSpec;
-use crate::lifecycle::{Attempt, Event, Lifecycle, Request, Stage};
+use crate::lifecycle::{Attempt, Event, Lifecycle, Request};
 use crate::ports::{EngineEvent, Ports};
 use crate::snapshot::{ContextView, OperationKind, SessionView};
 
@@ -191,6 +192,7 @@ impl Controller {
             Command::FirstAnswer { instance, answer } => self.first_answer(&instance, &answer),
             Command::Tell { level, message, error } => self.notice(level, message, error.as_ref()),
             Command::DryRun { model, reply } => self.dry_run(&model, reply),
+            Command::Fits { reply } => self.fits(reply),
             Command::Catalog(reading) => {
                 self.problems = reading.problems;
                 // Their order is part of it, which their map leaves out.
@@ -278,10 +280,13 @@ impl Controller {
                 *pauses = wanted.as_ref().map(|spec| self.pauses(&spec.model)).unwrap_or_default();
             }
             Event::Exited { restart, .. } => *restart = self.restart(),
-            Event::Loaded(attempt, _)
-            | Event::Drained(attempt)
-            | Event::Saved(attempt, _)
-            | Event::Restored(attempt, _) => {
+            Event::Loaded(attempt, result) => {
+                drop(self.attempts.remove(attempt));
+                if result.is_ok() {
+                    self.learn_from_load(*attempt);
+                }
+            }
+            Event::Drained(attempt) | Event::Saved(attempt, _) | Event::Restored(attempt, _) => {
                 drop(self.attempts.remove(attempt));
                 self.kept(&event);
             }
@@ -347,34 +352,6 @@ impl Controller {
                 Err(cause) => Event::NotFound(cause),
             }
         }
-    }
-
-    fn dry_run(&self, name: &str, reply: oneshot::Sender<Result<SwitchPlan>>) {
-        let spec = match self.resolve(name) {
-            Ok(spec) => spec,
-            Err(error) => {
-                let _ = reply.send(Err(error));
-                return;
-            }
-        };
-        let live = self.lifecycle.live().and_then(|live| match &live.stage {
-            Stage::Ready(endpoint) => Some((live.held.instance.clone(), endpoint.clone())),
-            _ => None,
-        });
-        let ports = self.ports.clone();
-        let sessions = u32::try_from(self.sessions.len()).unwrap_or(u32::MAX);
-        self.tasks.spawn(async move {
-            let already_loaded =
-                live.as_ref().is_some_and(|(i, _)| i.model == spec.model && i.config_hash == spec.hash());
-            let requests_running = match &live {
-                Some((instance, endpoint)) => ports.engine.busy(instance, endpoint).await.unwrap_or(0),
-                None => 0,
-            };
-            let problem = ports.files.check(&spec).await.err().map(|error| error.body());
-            let from = live.map(|(instance, _)| instance.model);
-            let to = spec.model.clone();
-            let _ = reply.send(Ok(SwitchPlan { from, to, already_loaded, sessions, requests_running, problem }));
-        });
     }
 
     /// The last things: callers answered, idle instances removed, results of what is under way awaited.

@@ -173,9 +173,8 @@ impl Controller {
 
     /// The configuration of an instance whose conversations are kept, where it still is the catalog's.
     fn kept_spec(&self, instance: &Instance) -> Option<Arc<crate::launch::LaunchSpec>> {
-        let model = self.catalog.models.get(&instance.model)?;
-        let same = model.keep_context && model.launch.hash() == instance.config_hash;
-        same.then(|| Arc::new(model.launch.clone()))
+        let keeps = self.catalog.models.get(&instance.model).is_some_and(|model| model.keep_context);
+        self.spec_of_instance(instance).filter(|_| keeps)
     }
 
     /// Waits until a restart may be tried again.

@@ -66,6 +66,30 @@ pub struct Layer {
 /// `Q4_0`, `Q4_K` and `IQ4_NL`: what an x86 CPU with AVX2 repacks. Others repack more types; a load tells.
 const REPACKED: [u32; 3] = [2, 12, 20];
 
+/// The kinds whose estimates the benchmark holds against `llama-server`, and those that are built like them.
+const KNOWN: [&str; 20] = [
+    "deepseek2",
+    "gemma",
+    "gemma2",
+    "gemma3",
+    "glm4",
+    "glm4moe",
+    "gpt-oss",
+    "granite",
+    "llama",
+    "mamba",
+    "mistral3",
+    "olmo2",
+    "phi3",
+    "qwen2",
+    "qwen2moe",
+    "qwen3",
+    "qwen3moe",
+    "qwen3next",
+    "smollm3",
+    "starcoder2",
+];
+
 impl Architecture {
     /// Takes the figures out of a model's files. Fails with [`Code::ModelFileInvalid`] where one is missing or is
     /// beyond all reason.
@@ -131,6 +155,12 @@ impl Architecture {
     pub fn weights(&self) -> u64 {
         let layers = self.layers.iter().map(|layer| layer.bytes.saturating_add(layer.expert_bytes));
         layers.fold(self.input_bytes.saturating_add(self.output_bytes), u64::saturating_add)
+    }
+
+    /// Whether what is said of models of this kind has been held against `llama-server`. Weights are right for others,
+    /// too; of their caches nobody knows.
+    pub fn is_known(&self) -> bool {
+        KNOWN.contains(&self.name.as_str())
     }
 
     /// Some layers see only a window.

@@ -58,6 +58,18 @@ impl Correction {
     }
 }
 
+/// What loads of one model have taught.
+#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Lesson {
+    /// The size of the model's files in bytes: those of another model are not corrected by it.
+    pub model_bytes: u64,
+    /// How far off the estimate was.
+    pub correction: Correction,
+    /// Its server used no GPU though there were some for it: it was built without.
+    pub on_cpu: bool,
+}
+
 #[expect(clippy::cast_precision_loss, reason = "a ratio of sizes")]
 fn ratio(guess: u64, real: u64) -> f64 {
     if guess < TOO_LITTLE || real < TOO_LITTLE {

@@ -45,6 +45,8 @@ pub struct Profile {
     pub cpu_moe: Option<CpuMoe>,
     /// Bytes of the multimodal projector's file; 0 without one. It goes to the first GPU.
     pub projector_bytes: u64,
+    /// Weights on the host are mapped from their file: what has no room is read again.
+    pub mapped: bool,
     /// Something here moves tensors in a way that is not followed: the split between host and GPUs is a guess.
     pub rough: bool,
 }
@@ -72,6 +74,7 @@ impl Profile {
             tensor_split: spec.tensor_split.clone(),
             cpu_moe: spec.cpu_moe,
             projector_bytes: 0,
+            mapped: true,
             rough: !spec.override_tensor.is_empty(),
         };
         for (name, value) in &spec.env {
@@ -110,6 +113,7 @@ impl Profile {
             "-no-kvu" | "--no-kv-unified" => self.unified = false,
             "--swa-full" => self.full_windows = true,
             "-nr" | "--no-repack" => self.repack = false,
+            "--no-mmap" | "--mlock" => self.mapped = false,
             "-nkvo" | "--no-kv-offload" => self.offload_cache = false,
             "-ngl" | "--gpu-layers" | "--n-gpu-layers" => match (value, positive) {
                 (Some("auto"), _) => self.gpu_layers = GpuLayers::Auto,

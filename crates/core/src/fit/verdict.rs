@@ -1,5 +1,6 @@
 //! Does it fit, and if not, what would, and who is in the way?
 
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::{Architecture, Correction, MARGIN, Need, Placement, Profile, SMALLEST_CONTEXT, estimate};
@@ -17,6 +18,8 @@ pub struct Memory {
     pub total: u64,
     /// What is free now.
     pub free: u64,
+    /// Nobody has looked: it sleeps.
+    pub assumed: bool,
     /// What the model that is loaded now gives back before the new one comes.
     pub given_back: u64,
     /// Who has some of the rest, the model that is loaded now excluded.
@@ -30,7 +33,7 @@ impl Memory {
 }
 
 /// Somebody who has memory.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct Holder {
     /// For instance a program's name, with its process id where several have that name.
     pub name: String,
@@ -95,6 +98,12 @@ pub struct Fit {
     pub reason: String,
     /// Who has the memory that is missing, most first. Empty where it fits.
     pub in_the_way: Vec<Holder>,
+    /// What there is for it on the GPUs that it may use, in bytes.
+    pub vram_free: u64,
+    /// What there is for it on the host, in bytes.
+    pub host_free: u64,
+    /// It does not fit, and nothing that is only guessed speaks for that.
+    pub hopeless: bool,
 }
 
 /// Judges whether a model fits.
@@ -102,6 +111,26 @@ pub struct Fit {
 /// Where the number of layers on GPUs is left to `llama-server`, it leaves [`MARGIN`] free on each and moves what does
 /// not fit to the host. Otherwise all has to be where it is told to be.
 pub fn judge(model: &Architecture, profile: &Profile, machine: &Machine, correction: &Correction) -> Fit {
+    let mut fit = judged(model, profile, machine, correction);
+    if fit.verdict == Verdict::No && !profile.rough && model.is_known() {
+        let mut roomy = machine.clone();
+        if profile.mapped {
+            // Mapped weights that have no room are read from the disk again and again: that is slow, but goes on.
+            roomy.host.free = roomy.host.free.saturating_add(model.weights());
+            roomy.host.total = roomy.host.total.saturating_add(model.weights());
+        }
+        fit.hopeless = judged(model, profile, &roomy, correction).verdict == Verdict::No;
+    }
+    fit
+}
+
+/// What a model needs as it is configured, with so many layers on the GPUs.
+pub fn need_of(model: &Architecture, profile: &Profile, machine: &Machine, layers: u32) -> Need {
+    let correction = &Correction::default();
+    Case { model, profile, machine, correction, used: used(profile, machine) }.need(profile.ctx, layers)
+}
+
+fn judged(model: &Architecture, profile: &Profile, machine: &Machine, correction: &Correction) -> Fit {
     let case = Case { model, profile, machine, correction, used: used(profile, machine) };
     let all = u32::try_from(model.layers.len()).unwrap_or(u32::MAX).saturating_add(1);
     let (wanted, by_itself) = match profile.gpu_layers {
@@ -225,7 +254,9 @@ impl Case<'_> {
         in_the_way.sort_by(|a, b| b.bytes.cmp(&a.bytes).then_with(|| a.name.cmp(&b.name)));
         in_the_way.dedup();
         let reason = self.reason(verdict, &need, lacks, &in_the_way);
-        Fit { verdict, need, ctx, gpu_layers, reason, in_the_way }
+        let gpus = self.used.iter().filter_map(|gpu| self.machine.gpus.get(*gpu)).map(Memory::available);
+        let (vram_free, host_free) = (gpus.fold(0, u64::saturating_add), self.machine.host.available());
+        Fit { verdict, need, ctx, gpu_layers, reason, in_the_way, vram_free, host_free, hopeless: false }
     }
 
     fn reason(&self, verdict: Verdict, need: &Need, lacks: &[Lack<'_>], in_the_way: &[Holder]) -> String {
@@ -245,13 +276,18 @@ impl Case<'_> {
             Verdict::Reduced(Reduction::Context(ctx)) => {
                 format!("it fits with a context of {ctx} and not with {}: {}", self.profile.ctx, short(lacks))
             }
-            Verdict::No => format!("it does not fit, with no context: {}", short(lacks)),
+            Verdict::No => format!("{}, and a smaller context does not help", short(lacks)),
         };
         if let Some(holder) = in_the_way.first() {
             text = format!("{text}; {} has {}", holder.name, human(holder.bytes));
         }
+        if let Some(gpu) = self.used.iter().filter_map(|gpu| self.machine.gpus.get(*gpu)).find(|gpu| gpu.assumed) {
+            text = format!("{text} ({} sleeps and was not woken: all its memory counts as free)", gpu.name);
+        }
         if self.profile.rough {
             text.push_str(" (tensors are moved by arguments that are not followed here: this is a guess)");
+        } else if !self.model.is_known() {
+            text = format!("{text} (models of the kind `{}` are not known here: this is a guess)", self.model.name);
         }
         text
     }
@@ -271,7 +307,7 @@ fn short(lacks: &[Lack<'_>]) -> String {
 }
 
 /// For instance `4.7 GB`.
-fn human(bytes: u64) -> String {
+pub(super) fn human(bytes: u64) -> String {
     let tenths = bytes.div_ceil(100_000_000);
     if tenths >= 10 {
         format!("{}.{} GB", tenths / 10, tenths % 10)

@@ -40,6 +40,8 @@ impl Lifecycle {
                     live.keep(effects);
                     self.finish(None, effects);
                 }
+                // It may wait for memory before it is started.
+                Stage::Starting if op.view.step == Step::Free => {}
                 Stage::Starting => op.step(Step::Start),
                 Stage::Loading(_) => op.step(Step::Load),
                 Stage::Restoring(_) => op.step(Step::Restore),
@@ -51,7 +53,10 @@ impl Lifecycle {
             op.step(if op.view.step == Step::Pull { Step::Pull } else { Step::Prepare });
             if let (Target::Model(spec, _), None) = (&op.target, self.preparing) {
                 self.preparing = Some(op.view.id);
-                effects.push(Effect::Prepare { op: op.view.id, spec: spec.clone() });
+                // What was loaded before is brought back as well as it can be.
+                let asked_for = matches!(op.view.kind, OperationKind::Start | OperationKind::Switch);
+                let refuse = asked_for && !op.force;
+                effects.push(Effect::Prepare { op: op.view.id, spec: spec.clone(), refuse });
             }
         } else if self.live.is_some() {
             self.unload(effects);
@@ -211,6 +216,8 @@ impl Lifecycle {
         let current = self.op.as_mut().filter(|op| op.view.id == id && op.failure.is_none());
         match (current, result) {
             (Some(op), Ok(instance)) => op.staged = Some(instance),
+            // Somebody has joined in who wants it all the same: it is prepared once more.
+            (Some(op), Err(error)) if error.code() == Code::InsufficientMemory && op.force => {}
             (Some(_), Err(error)) => self.fail(error, "preparing it again"),
             (None, Ok(instance)) => effects.push(Effect::Discard(instance)),
             (None, Err(_)) => {}
@@ -221,7 +228,9 @@ impl Lifecycle {
         let Some(op) = self.op.as_mut().filter(|op| op.view.id == id && op.failure.is_none()) else { return };
         let preparing = self.preparing == Some(id) && matches!(step, Step::Pull | Step::Prepare);
         let loading = step == Step::Load && op.view.step == Step::Load;
-        if preparing || loading {
+        let starts = self.live.as_ref().is_some_and(|live| live.stage == Stage::Starting);
+        let starting = starts && matches!(step, Step::Free | Step::Start);
+        if preparing || loading || starting {
             op.view.step = step;
             op.view.progress = progress;
         }

@@ -21,7 +21,7 @@ pub struct Request {
     pub kind: OperationKind,
     /// The model, resolved; none unloads.
     pub spec: Option<Arc<LaunchSpec>>,
-    /// Cut running requests.
+    /// Cut running requests, and load what does not fit all the same.
     pub force: bool,
     /// When it was asked for.
     pub at: Timestamp,
@@ -121,10 +121,13 @@ pub enum Effect {
         op: OperationId,
         /// What to create.
         spec: Arc<LaunchSpec>,
+        /// Whether what surely does not fit into the memory there is is to be refused, with
+        /// [`Code::InsufficientMemory`](crate::Code::InsufficientMemory).
+        refuse: bool,
     },
     /// The result of this operation's [`Effect::Prepare`] is no longer wanted.
     CancelPrepare(OperationId),
-    /// Start an instance.
+    /// Start an instance, once those before it have given their memory back.
     Start(Attempt, Instance),
     /// Wait until it is ready.
     AwaitReady {

@@ -10,7 +10,7 @@ use corral_core::command::{Accepted, ControllerHandle, OperationResult};
 use corral_core::controller::{Controller, ControllerConfig};
 use corral_core::ports::{Clock, Ports};
 use corral_core::snapshot::Snapshot;
-use corral_testkit::fakes::{FakeEngine, Memory, ports};
+use corral_testkit::fakes::{FakeEngine, FakeFit, Memory, ports};
 
 pub(crate) const MODELS: &str = "schema = 1\n[models.a]\nfile = \"a.gguf\"\n[models.b]\nfile = \"b.gguf\"\naliases = [\"bee-*\"]\n\
                       [models.c]\nfile = \"c.gguf\"\n";
@@ -18,6 +18,7 @@ pub(crate) const MODELS: &str = "schema = 1\n[models.a]\nfile = \"a.gguf\"\n[mod
 pub(crate) struct Bench {
     pub(crate) engine: Arc<FakeEngine>,
     pub(crate) memory: Arc<Memory>,
+    pub(crate) fit: Arc<FakeFit>,
     pub(crate) controller: ControllerHandle,
 }
 
@@ -46,9 +47,11 @@ impl Bench {
     fn on(engine: Arc<FakeEngine>, memory: Arc<Memory>, ports: Ports) -> Self {
         let config = ControllerConfig { version: "1.2.3".into(), catalog_path: "models.toml".into(), gateway: None };
         let fallback = read("schema = 1\n").catalog.expect("an empty catalog is fine");
+        let fit = Arc::<FakeFit>::default();
+        let ports = Ports { memory: fit.clone(), ..ports };
         let (handle, controller) = Controller::new(config, ports, read(MODELS), fallback);
         tokio::spawn(controller.run());
-        Self { engine, memory, controller: handle }
+        Self { engine, memory, fit, controller: handle }
     }
 
     pub(crate) async fn switch(&self, model: &str) -> Result<OperationResult> {

@@ -4,6 +4,7 @@
 
 mod bench;
 mod clock;
+mod fit;
 mod service;
 
 use std::collections::BTreeSet;

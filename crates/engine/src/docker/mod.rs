@@ -275,6 +275,11 @@ impl Engine for DockerEngine {
         self.probe.busy(&endpoint.url, &instance.api_key).await
     }
 
+    fn memory(&self, instance: &Instance) -> Option<u64> {
+        let process = self.shared.known(&instance.id)?.process.filter(|process| !process.has_ended())?;
+        progress::private(process.pid)
+    }
+
     async fn stop(&self, instance: &Instance) -> Result<()> {
         let connected = self.connected().await?;
         let id = &instance.id;

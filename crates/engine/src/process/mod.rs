@@ -139,6 +139,11 @@ impl Engine for ProcessEngine {
         self.shared.probe.busy(&endpoint.url, &instance.api_key).await
     }
 
+    fn memory(&self, instance: &Instance) -> Option<u64> {
+        let run = self.shared.run(&instance.id).filter(|run| run.ended().is_none())?;
+        progress::private(run.identity.pid)
+    }
+
     async fn stop(&self, instance: &Instance) -> Result<()> {
         let Some(run) = self.shared.run(&instance.id) else { return Ok(()) };
         end(&run, &[(Signal::TERM, STOP_PATIENCE), (Signal::KILL, KILL_PATIENCE)]).await

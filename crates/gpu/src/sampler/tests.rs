@@ -254,3 +254,34 @@ async fn a_defect_in_what_reads_is_not_the_end_of_it() {
     tokio::time::sleep(Duration::from_secs(1)).await;
     assert_eq!(bed.sampler.read(Look::Person).await.devices.len(), 1);
 }
+
+#[tokio::test]
+async fn who_waits_for_a_change_is_told_only_what_was_read_after_the_question() {
+    let bed = Bed::new(false);
+    bed.sampler.read(Look::Person).await;
+    bed.sampler.read(Look::Person).await;
+    assert_eq!(bed.reads(), 1, "what is fresh is told again");
+    bed.sampler.read(Look::Now).await;
+    assert_eq!(bed.reads(), 2);
+    // One that is under way was begun before the question.
+    let (let_go, held) = std::sync::mpsc::channel();
+    *bed.fake.0.hold.lock().unwrap() = Some(held);
+    let ask = |who| {
+        let sampler = bed.sampler.clone();
+        tokio::spawn(async move { sampler.read(who).await })
+    };
+    let first = ask(Look::Now);
+    while bed.reads() < 3 {
+        tokio::task::yield_now().await;
+    }
+    let second = ask(Look::Now);
+    // The sampler has taken the question once it takes this one.
+    bed.sampler.asks.send(Ask { who: Look::Person, reply: oneshot::channel().0 }).await.unwrap();
+    while bed.sampler.asks.capacity() < bed.sampler.asks.max_capacity() {
+        tokio::task::yield_now().await;
+    }
+    drop(let_go);
+    first.await.unwrap();
+    second.await.unwrap();
+    assert_eq!(bed.reads(), 4);
+}

@@ -140,7 +140,7 @@ impl World {
         let failure = || Error::new(Code::LoadFailed, "it failed");
         let effect = self.pending.remove(index);
         match effect {
-            Effect::Prepare { op, spec } => {
+            Effect::Prepare { op, spec, .. } => {
                 let result = if well {
                     self.next_instance += 1;
                     let id = InstanceId(format!("i{}", self.next_instance));

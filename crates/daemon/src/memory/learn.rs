@@ -1,0 +1,108 @@
+//! What a load teaches: what was really taken, beside what was estimated.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use corral_core::ModelId;
+use corral_core::fit::{self, Correction, Lesson, Load, Need, Taken, Verdict};
+use corral_core::gpu::{GpuReading, Look};
+use corral_core::launch::Gpu;
+use corral_core::log::{LogBuffer, LogRecord};
+use jiff::Timestamp;
+use tokio::sync::broadcast::error::RecvError;
+
+use super::{Asked, Inner, no_gpu};
+
+/// How long the log of a server may be behind.
+const LOG_WITHIN: Duration = Duration::from_secs(2);
+
+/// As much of the log as there is.
+const WHOLE_LOG: usize = usize::MAX;
+
+/// Compares what a server says that it took, and what its processes have of the GPUs, with the estimate.
+pub(super) async fn learn(inner: &Arc<Inner>, load: Load) {
+    let taken = said(&inner.logs, &load.spec.model, load.since).await;
+    let look = if load.runs { Look::Now } else { Look::Person };
+    let reading = if load.spec.gpu == Gpu::None { None } else { inner.read(look).await };
+    let reading = reading.unwrap_or_else(no_gpu);
+    let inner = inner.clone();
+    let learned = tokio::task::spawn_blocking(move || {
+        if let Some(lesson) = lesson(&inner, &load, taken.as_ref(), &reading) {
+            tracing::debug!(model = %load.spec.model, ?lesson, "a load has taught");
+            inner.correct(&load.spec.model, lesson);
+        }
+    });
+    if let Err(error) = learned.await {
+        tracing::error!(%error, "learning from a load went wrong");
+    }
+}
+
+fn lesson(inner: &Inner, load: &Load, taken: Option<&Taken>, reading: &GpuReading) -> Option<Lesson> {
+    let Asked { architecture, bytes, mut profile, lesson: before } = inner.asked(&load.spec, true)?;
+    // What was learned about GPUs does not keep from learning anew.
+    profile.gpu = load.spec.gpu.clone();
+    let held = held(&load.spec.model, reading);
+    let on_cpu = taken.is_some_and(|taken| taken.need.gpus.is_empty()) && held == 0;
+    let there_are = inner.machine(&load.spec, &profile, reading, 0).is_some_and(|machine| !machine.gpus.is_empty());
+    if on_cpu {
+        profile.gpu = Gpu::None;
+    }
+    let machine = inner.machine(&load.spec, &profile, reading, 0)?;
+    let judged = fit::judge(&architecture, &profile, &machine, &Correction::default());
+    let estimated = fit::need_of(&architecture, &profile, &machine, judged.gpu_layers);
+    let mut correction = match taken {
+        Some(taken) => Correction::learn(&estimated, &taken.need),
+        // Then only what all of it takes is known.
+        None if held > 0 && judged.verdict == Verdict::Fits => Correction::default(),
+        None => return None,
+    };
+    // What servers say of it has other programs in it; what the driver says of one process has not.
+    correction.overhead = if held > 0 {
+        let said = taken.map_or(&estimated, |taken| &taken.need);
+        beyond(said, held)
+    } else {
+        before.correction.overhead.or(correction.overhead)
+    };
+    let on_cpu = on_cpu && there_are && load.spec.gpu != Gpu::None;
+    Some(Lesson { model_bytes: bytes, correction, on_cpu })
+}
+
+/// GPU memory that processes of the model's servers hold, in bytes.
+fn held(model: &ModelId, reading: &GpuReading) -> u64 {
+    let processes = reading.devices.iter().flat_map(|device| &device.processes);
+    processes.filter(|process| process.model.as_ref() == Some(model)).filter_map(|process| process.mem_bytes).sum()
+}
+
+/// What is held beyond the buffers, on each GPU; none where there is nothing beyond.
+fn beyond(need: &Need, held: u64) -> Option<u64> {
+    let used = need.gpus.iter().filter(|space| space.weights > 0 || space.kv > 0).count() as u64;
+    let buffers = need.gpus.iter().map(|space| space.weights.saturating_add(space.kv).saturating_add(space.compute));
+    let more = held.checked_sub(buffers.fold(0, u64::saturating_add))?;
+    more.checked_div(used).filter(|more| *more > 0)
+}
+
+/// What the server of a model says that it took, last and not before `since`.
+async fn said(logs: &LogBuffer, model: &ModelId, since: Timestamp) -> Option<Taken> {
+    let of = |record: &LogRecord| {
+        let may_be = record.model == *model && record.ts >= since && record.msg.contains("fit_memory_breakdown");
+        may_be.then(|| Taken::of_line(&record.msg)).flatten()
+    };
+    let (tail, mut live) = logs.tail_and_follow(WHOLE_LOG);
+    if let Some(taken) = tail.iter().rev().find_map(of) {
+        return Some(taken);
+    }
+    let coming = async {
+        loop {
+            match live.recv().await {
+                Ok(record) => {
+                    if let Some(taken) = of(&record) {
+                        return Some(taken);
+                    }
+                }
+                Err(RecvError::Lagged(_)) => {}
+                Err(RecvError::Closed) => return None,
+            }
+        }
+    };
+    tokio::time::timeout(LOG_WITHIN, coming).await.ok().flatten()
+}

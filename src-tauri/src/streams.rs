@@ -39,7 +39,7 @@ impl Streams {
         notice: Option<Notice>,
         channel: Channel<Value>,
     ) -> StreamId {
-        let notice = notice.as_ref().map(told);
+        let notice = notice.map(|notice| told(&notice));
         let events = corral_client::raw(stream).filter_map(|(event, data)| {
             let data: Value = serde_json::from_str(&data).ok()?;
             Some(json!({ "event": event, "data": data }))

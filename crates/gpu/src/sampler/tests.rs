@@ -276,7 +276,7 @@ async fn who_waits_for_a_change_is_told_only_what_was_read_after_the_question() 
     }
     let second = ask(Look::Now);
     // The sampler has taken the question once it takes this one.
-    bed.sampler.asks.send(Ask { who: Look::Person, reply: oneshot::channel().0 }).await.unwrap();
+    bed.sampler.asks.send(Ask::Reading { who: Look::Person, reply: oneshot::channel().0 }).await.unwrap();
     while bed.sampler.asks.capacity() < bed.sampler.asks.max_capacity() {
         tokio::task::yield_now().await;
     }

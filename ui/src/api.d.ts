@@ -575,7 +575,7 @@ export interface components {
          *
          *     Codes are part of the API: they are only ever added to.
          */
-        Code: "invalid_request" | "unknown_model" | "not_found" | "method_not_allowed" | "unauthorized" | "forbidden_host" | "forbidden_origin" | "forbidden" | "body_too_large" | "head_too_large" | "request_timeout" | "switch_not_allowed" | "queue_full" | "hold_timeout" | "cut" | "busy" | "already_running" | "superseded" | "shutting_down" | "catalog_invalid" | "catalog_changed" | "model_invalid" | "model_file_missing" | "model_file_truncated" | "model_file_invalid" | "engine_unavailable" | "engine_failed" | "image_missing" | "binary_missing" | "gpu_runtime_missing" | "port_taken" | "load_failed" | "load_timeout" | "out_of_memory" | "server_exited" | "server_killed" | "stop_failed" | "jail_unavailable" | "jail_failed" | "workspace_invalid" | "program_missing" | "profile_invalid" | "daemon_unavailable" | "daemon_running" | "io" | "internal";
+        Code: "invalid_request" | "unknown_model" | "not_found" | "method_not_allowed" | "unauthorized" | "forbidden_host" | "forbidden_origin" | "forbidden" | "body_too_large" | "head_too_large" | "request_timeout" | "switch_not_allowed" | "queue_full" | "hold_timeout" | "cut" | "busy" | "already_running" | "superseded" | "shutting_down" | "catalog_invalid" | "catalog_changed" | "model_invalid" | "model_file_missing" | "model_file_truncated" | "model_file_invalid" | "engine_unavailable" | "engine_failed" | "image_missing" | "binary_missing" | "gpu_runtime_missing" | "port_taken" | "load_failed" | "load_timeout" | "insufficient_memory" | "out_of_memory" | "server_exited" | "server_killed" | "stop_failed" | "jail_unavailable" | "jail_failed" | "workspace_invalid" | "program_missing" | "profile_invalid" | "daemon_unavailable" | "daemon_running" | "io" | "internal";
         /** @description A hash of everything that decides how `llama-server` is started: 16 hexadecimal digits. */
         ConfigHash: string;
         /** @description Whether bringing conversations back was of use. */
@@ -712,28 +712,58 @@ export interface components {
         };
         /** @description How a finding is meant. */
         FindingStatus: "ok" | "warning" | "problem";
-        /** @description Whether a model fits into the memory there is. */
+        /** @description Whether a model fits into the memory there is: free now, and what the loaded model gives back. */
         Fit: {
             /** @description The verdict in one word. */
-            verdict: string;
+            verdict: components["schemas"]["FitVerdict"];
             /**
              * Format: uint64
-             * @description GPU memory it needs, in bytes.
+             * @description GPU memory that it needs, in bytes.
              */
             vram_bytes: number;
             /**
              * Format: uint64
-             * @description Host memory it needs, in bytes.
+             * @description Host memory that it needs, in bytes.
              */
             host_bytes: number;
             /**
              * Format: uint32
-             * @description The context, in tokens, that the verdict holds for.
+             * @description The context, in tokens, that the verdict holds for: less than the model's own where it is reduced by its context.
              */
             ctx: number;
+            /**
+             * Format: uint32
+             * @description So many layers work on the CPU, slowly, because the GPUs have no room for them; 0 where it is not reduced by layers.
+             * @default 0
+             */
+            layers_on_cpu: number;
+            /**
+             * Format: uint64
+             * @description GPU memory that there is for it, in bytes: free now, and what the loaded model gives back.
+             * @default 0
+             */
+            vram_free_bytes: number;
+            /**
+             * Format: uint64
+             * @description Host memory that there is for it, in bytes.
+             * @default 0
+             */
+            host_free_bytes: number;
+            /**
+             * @description Who has the memory that is missing, the largest first.
+             * @default []
+             */
+            in_the_way: components["schemas"]["Holder"][];
+            /**
+             * @description It surely cannot be loaded: a start or switch without `force` is refused.
+             * @default false
+             */
+            hopeless: boolean;
             /** @description Why, one sentence. */
             reason: string | null;
         };
+        /** @description The verdict in one word. */
+        FitVerdict: "fits" | "reduced" | "no";
         /** @description Clocks, in megahertz. */
         GpuClocks: {
             /**
@@ -992,6 +1022,16 @@ export interface components {
         HistoryList: {
             /** @description Operations with their phases, newest first. */
             operations: components["schemas"]["PastOperation"][];
+        };
+        /** @description Somebody who has memory. */
+        Holder: {
+            /** @description For instance a program's name, with its process id where several have that name. */
+            name: string;
+            /**
+             * Format: uint64
+             * @description How much it has, in bytes.
+             */
+            bytes: number;
         };
         /** @description The engine's own id of a container, or Corral's id of a child process. */
         InstanceId: string;
@@ -1568,7 +1608,7 @@ export interface components {
             auto_switch: components["schemas"]["AutoSwitch"];
         };
         /** @description What an operation does at the moment. */
-        Step: "pull" | "prepare" | "drain" | "save" | "stop" | "start" | "load" | "restore" | "pause" | "rollback";
+        Step: "pull" | "prepare" | "drain" | "save" | "stop" | "free" | "start" | "load" | "restore" | "pause" | "rollback";
         /** @description The body of `POST /stop`. */
         StopRequest: {
             /**
@@ -1600,6 +1640,11 @@ export interface components {
              * @description Requests that the present model works on or has queued; they would be let end, or cut with `force`.
              */
             requests_running: number;
+            /**
+             * @description Whether the model fits, given what the present one gives back; none where that cannot be told.
+             * @default null
+             */
+            fit: components["schemas"]["Fit"] | null;
             /** @description Why it would fail, where that can be told without trying. */
             problem: components["schemas"]["ErrorBody"] | null;
         };
@@ -1613,7 +1658,7 @@ export interface components {
              */
             wait?: boolean;
             /**
-             * @description Cut running requests rather than let them end.
+             * @description Cut running requests rather than let them end, and load what does not fit into memory all the same.
              * @default false
              */
             force?: boolean;
@@ -1904,7 +1949,7 @@ export interface operations {
                     "application/json": components["schemas"]["ErrorAnswer"];
                 };
             };
-            /** @description `error.code` is `catalog_invalid`, `model_invalid`, `model_file_missing`, `model_file_truncated`, `model_file_invalid`. */
+            /** @description `error.code` is `catalog_invalid`, `model_invalid`, `model_file_missing`, `model_file_truncated`, `model_file_invalid`, `insufficient_memory`. */
             422: {
                 headers: {
                     [name: string]: unknown;
@@ -2036,7 +2081,7 @@ export interface operations {
                     "application/json": components["schemas"]["ErrorAnswer"];
                 };
             };
-            /** @description `error.code` is `catalog_invalid`, `model_invalid`, `model_file_missing`, `model_file_truncated`, `model_file_invalid`. */
+            /** @description `error.code` is `catalog_invalid`, `model_invalid`, `model_file_missing`, `model_file_truncated`, `model_file_invalid`, `insufficient_memory`. */
             422: {
                 headers: {
                     [name: string]: unknown;
@@ -2168,7 +2213,7 @@ export interface operations {
                     "application/json": components["schemas"]["ErrorAnswer"];
                 };
             };
-            /** @description `error.code` is `catalog_invalid`, `model_invalid`, `model_file_missing`, `model_file_truncated`, `model_file_invalid`. */
+            /** @description `error.code` is `catalog_invalid`, `model_invalid`, `model_file_missing`, `model_file_truncated`, `model_file_invalid`, `insufficient_memory`. */
             422: {
                 headers: {
                     [name: string]: unknown;

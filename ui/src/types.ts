@@ -22,14 +22,7 @@ export type Autostart = Schemas["AutostartState"];
 export type Catalog = Schemas["CatalogFile"];
 export type EnginePatch = Schemas["CatalogPatch"];
 export type Gpu = Schemas["GpuReading"];
-/** A verdict; the numbers beside it are there where the memory of this machine is known. */
-export type Fit = Schemas["Fit"] & {
-  layers_on_cpu?: number;
-  vram_free_bytes?: number;
-  host_free_bytes?: number;
-  in_the_way?: { name: string; bytes: number }[];
-  hopeless?: boolean;
-};
+export type Fit = Schemas["Fit"];
 export type GpuDevice = Schemas["GpuDevice"];
 export type Finding = Schemas["Finding"];
 export type Live = Schemas["Live"];

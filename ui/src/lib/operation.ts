@@ -7,6 +7,7 @@ const STEPS: Record<Step, string> = {
   drain: "Letting running requests end",
   save: "Saving conversations",
   stop: "Stopping the old server",
+  free: "Waiting for the GPU's memory",
   start: "Starting the server",
   load: "Loading the model",
   restore: "Bringing conversations back",

@@ -1,8 +1,7 @@
 // Gives the code behind `#`, which is good once, for the token, which the dashboard finds in the storage of this tab.
-const code = location.hash.replace(/^#code=/, "");
-history.replaceState(null, "", location.pathname);
-
 async function enter() {
+  const code = location.hash.replace(/^#code=/, "");
+  history.replaceState(null, "", location.pathname);
   const answer = await fetch("../dashboard/token", {
     method: "POST",
     headers: { "Content-Type": "application/json" },
@@ -14,6 +13,10 @@ async function enter() {
   location.replace("./");
 }
 
-enter().catch((error) => {
+function say(error) {
   document.getElementById("said").textContent = error.message;
-});
+}
+
+enter().catch(say);
+// A new code in a tab that an old one was refused in changes nothing but the address.
+addEventListener("hashchange", () => location.hash && enter().catch(say));

@@ -6,6 +6,7 @@ mod learn;
 
 use std::collections::HashMap;
 use std::path::PathBuf;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -23,6 +24,12 @@ use headers::Headers;
 
 /// How long headers are read for a list; of the models that are left, a later list tells.
 const READING: Duration = Duration::from_secs(2);
+
+/// How long all of it may take, a disk that hangs included.
+const ANSWERED: Duration = Duration::from_secs(4);
+
+/// So many may be judging at once.
+const JUDGES: usize = 3;
 
 /// What only a GPU's driver makes: where one of these is there and no GPU can be read, nobody knows what there is.
 const DRIVERS: [&str; 3] = ["dev/nvidiactl", "dev/kfd", "dev/dxg"];
@@ -45,6 +52,8 @@ struct Inner {
     lessons: Mutex<HashMap<ModelId, Lesson>>,
     /// What servers of Corral's had of each GPU when one was last about to be replaced.
     had: Mutex<Vec<Had>>,
+    /// How many are judging.
+    judges: AtomicUsize,
     /// One list at a time: it may read many files.
     turn: tokio::sync::Mutex<()>,
 }
@@ -72,9 +81,9 @@ impl MachineMemory {
         let host = env.get("DOCKER_HOST").unwrap_or_default();
         let remote = ["tcp://", "ssh://", "http://", "https://"].iter().any(|scheme| host.starts_with(scheme));
         let lessons = Mutex::new(store.lessons());
-        let (gpu, headers, had, turn) = Default::default();
+        let (gpu, headers, had, judges, turn) = Default::default();
         let root = PathBuf::from("/");
-        Self(Arc::new(Inner { root, remote, gpu, logs, store, headers, lessons, had, turn }))
+        Self(Arc::new(Inner { root, remote, gpu, logs, store, headers, lessons, had, judges, turn }))
     }
 
     /// From now on this tells of the GPUs.
@@ -94,7 +103,7 @@ impl Inner {
 
     /// What is known of a model; none where its files tell nothing, or may not be read now.
     fn asked(&self, spec: &LaunchSpec, may_read: bool) -> Option<Asked> {
-        let (architecture, bytes) = lock(&self.headers).of(&spec.file, may_read)?;
+        let (architecture, bytes) = headers::of(&self.headers, &spec.file, may_read)?;
         let lesson = lock(&self.lessons).get(&spec.model).filter(|lesson| lesson.model_bytes == bytes).cloned();
         let lesson = lesson.unwrap_or_default();
         let mut profile = Profile::of(spec);
@@ -158,6 +167,23 @@ impl Inner {
     }
 }
 
+/// The place of one that judges, given up with it.
+struct Place(Arc<Inner>);
+
+impl Place {
+    /// None where all are taken.
+    fn take(inner: &Arc<Inner>) -> Option<Self> {
+        let place = Self(inner.clone());
+        (place.0.judges.fetch_add(1, Ordering::Relaxed) < JUDGES).then_some(place)
+    }
+}
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        self.0.judges.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
 /// Who still has memory of a GPU of what servers of Corral's had there; none where it is free.
 fn holder(device: &GpuDevice, had: Option<&Had>) -> Option<String> {
     let was_there = |pid: u32| had.is_some_and(|had| had.pids.contains(&pid));
@@ -168,9 +194,11 @@ fn holder(device: &GpuDevice, had: Option<&Had>) -> Option<String> {
         let has = process.mem_bytes.map_or_else(String::new, |bytes| format!(" of {} MB", bytes / 1_000_000));
         return Some(format!("{name} (process {}) still has memory{has} on {gpu}", process.pid));
     }
-    let (had, used) = (had?, device.mem_used_bytes?);
-    // Others may take some of it meanwhile: half of it is enough to say that it was given back.
-    let freed = used <= had.bytes / 2 || used.saturating_add(had.bytes / 2) <= had.used;
+    let had = had?;
+    let Some(used) = device.mem_used_bytes else { return Some(format!("{gpu} does not say what is in use")) };
+    // Others may take a little of it meanwhile.
+    let (little, most) = (had.bytes / 10, had.bytes - had.bytes / 10);
+    let freed = used <= little || used.saturating_add(most) <= had.used;
     (!freed).then(|| format!("{gpu} still has {} MB in use, though nobody says by whom", used / 1_000_000))
 }
 
@@ -200,15 +228,25 @@ impl ModelMemory for MachineMemory {
             self.0.remember(&reading);
         }
         let (inner, asked, count) = (self.0.clone(), specs.to_vec(), specs.len());
+        // Those before wait for a disk that hangs: no more are to wait with them.
+        let Some(place) = Place::take(&self.0) else { return vec![None; count] };
         let judging = tokio::task::spawn_blocking(move || {
+            let _place = place;
             let began = Instant::now();
             let may_read = || ask == Ask::Load || began.elapsed() < READING;
             asked.iter().map(|spec| inner.judge(spec, &reading, given_back, may_read())).collect()
         });
-        judging.await.unwrap_or_else(|error| {
-            tracing::error!(%error, "judging whether models fit went wrong");
-            vec![None; count]
-        })
+        match tokio::time::timeout(ANSWERED, judging).await {
+            Ok(Ok(fits)) => fits,
+            Ok(Err(error)) => {
+                tracing::error!(%error, "judging whether models fit went wrong");
+                vec![None; count]
+            }
+            Err(_) => {
+                tracing::warn!("the headers of model files could not be read within {ANSWERED:?}: a disk may hang");
+                vec![None; count]
+            }
+        }
     }
 
     async fn held(&self) -> Option<String> {

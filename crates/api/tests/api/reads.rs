@@ -176,11 +176,7 @@ async fn the_document_is_whole() {
             let open = operation["security"] == json!([]);
             // What is given there in place of a token may be refused.
             let refuses = responses.contains_key("401") && path != "/dashboard/token";
-            assert_eq!(
-                (path == "/healthz" || crate::doors::is_page(path), !refuses),
-                (open, open),
-                "{method} {path}"
-            );
+            assert_eq!((path == "/healthz" || crate::doors::is_page(path), !refuses), (open, open), "{method} {path}");
             let names = path.split('/').filter(|part| part.starts_with('{')).count();
             let parameters = operation["parameters"].as_array().map_or(&[][..], Vec::as_slice);
             assert_eq!(parameters.iter().filter(|parameter| parameter["in"] == "path").count(), names, "{path}");

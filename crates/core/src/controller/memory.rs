@@ -16,6 +16,9 @@ use crate::lifecycle::{Attempt, Event, Stage};
 use crate::ports::{Instance, Ports};
 use crate::snapshot::{Notice, NoticeLevel, Step};
 
+/// How long a load waits for the verdict on its model. It is loaded without one then.
+const JUDGED_WITHIN: Duration = Duration::from_secs(5);
+
 /// How long GPU memory of a server that has ended is waited for.
 const FREED_WITHIN: Duration = Duration::from_secs(10);
 
@@ -178,7 +181,12 @@ fn given_back(ports: &Ports, leaving: Option<&Instance>) -> u64 {
 
 async fn fit(ports: &Ports, spec: &Arc<LaunchSpec>, leaving: Option<&Instance>) -> Option<FitView> {
     let given_back = given_back(ports, leaving);
-    ports.memory.fits(std::slice::from_ref(spec), given_back, Ask::Load).await.pop().flatten()
+    tokio::select! {
+        biased;
+        fits = ports.memory.fits(std::slice::from_ref(spec), given_back, Ask::Load) => fits.into_iter().next().flatten(),
+        // A disk or a driver that hangs must not hold up a load that may not need it.
+        () = ports.clock.sleep(JUDGED_WITHIN) => None,
+    }
 }
 
 /// The result with the numbers that explain it, where memory was the reason.

@@ -3,6 +3,9 @@
 use super::{Holder, Machine, Memory};
 use crate::gpu::{GpuDevice, GpuReading, GpuSource, GpuState};
 
+/// So much of a GPU's memory, in bytes, may be in use by nobody who is known: its driver's own.
+const UNSEEN: u64 = 1 << 30;
+
 /// The machine that a server sees: its GPUs of one kind, and the host. Without a kind it is that of the first GPU which has
 /// memory of its own. None where one of these GPUs does not tell how large it is.
 pub fn machine(reading: &GpuReading, kind: Option<GpuSource>, host: Memory) -> Option<Machine> {
@@ -35,10 +38,22 @@ fn memory(device: &GpuDevice) -> Option<Memory> {
         // What sleeps is used by nobody.
         free: told.unwrap_or(if device.state == GpuState::Asleep { total } else { 0 }),
         assumed: told.is_none(),
+        unsure: is_unsure(device),
         given_back,
         holders,
     })
     .filter(|_| told.is_some() || device.state == GpuState::Asleep)
+    // Which of its parts a server gets is not known here.
+    .filter(|_| device.parts.is_empty())
+}
+
+/// Whether more may be had than is told. AMD's GPUs use the host's memory beside their own. And where a lot is in use by
+/// nobody who is known, as with WSL or in another namespace of processes, that may be the model that is loaded.
+fn is_unsure(device: &GpuDevice) -> bool {
+    let known = device.processes.iter().filter(|process| process.name.is_some());
+    let known = known.filter_map(|process| process.mem_bytes).fold(0, u64::saturating_add);
+    let unknown = device.mem_used_bytes.unwrap_or(0).saturating_sub(known);
+    device.source == GpuSource::Amdgpu || unknown > UNSEEN
 }
 
 #[cfg(test)]
@@ -94,6 +109,21 @@ mod tests {
         assert_eq!(count(&[], None), Some(0));
         assert_eq!(count(&[&nvidia, &intel], Some(GpuSource::Amdgpu)), Some(0));
         assert_eq!(count(&[&amd], None), None, "nobody knows what is free");
+    }
+
+    #[test]
+    fn what_nobody_is_known_to_hold_may_be_the_models() {
+        let unsure = |device: GpuDevice| of(vec![device], None).unwrap().gpus.remove(0).unsure;
+        let mut nvidia = device(GpuSource::Nvml, Some(24 * GB), Some(4 * GB));
+        nvidia.mem_used_bytes = Some(20 * GB);
+        assert!(unsure(nvidia.clone()), "nobody is listed");
+        nvidia.processes = vec![process(7, "llama-server", 19 * GB, Some("a"))];
+        assert!(!unsure(nvidia.clone()));
+        nvidia.processes[0].name = None;
+        assert!(unsure(nvidia.clone()), "it is a process of elsewhere");
+        assert!(unsure(device(GpuSource::Amdgpu, Some(24 * GB), Some(24 * GB))));
+        nvidia.parts = vec![crate::gpu::GpuPart::default()];
+        assert_eq!(of(vec![nvidia], None), None, "a server gets a part");
     }
 
     #[test]

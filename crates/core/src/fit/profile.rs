@@ -78,6 +78,8 @@ impl Profile {
             rough: !spec.override_tensor.is_empty(),
         };
         for (name, value) in &spec.env {
+            // What has no room in the GPU's memory is in the host's then.
+            profile.rough |= name == "GGML_CUDA_ENABLE_UNIFIED_MEMORY";
             if let Some(option) = VARIABLES.iter().find(|(variable, _)| variable == name).map(|(_, option)| *option) {
                 profile.option(option, Some(value));
             }

@@ -20,6 +20,8 @@ pub struct Memory {
     pub free: u64,
     /// Nobody has looked: it sleeps.
     pub assumed: bool,
+    /// More of it may be had than is told: a model is never refused for the lack of it.
+    pub unsure: bool,
     /// What the model that is loaded now gives back before the new one comes.
     pub given_back: u64,
     /// Who has some of the rest, the model that is loaded now excluded.
@@ -114,6 +116,15 @@ pub fn judge(model: &Architecture, profile: &Profile, machine: &Machine, correct
     let mut fit = judged(model, profile, machine, correction);
     if fit.verdict == Verdict::No && !profile.rough && model.is_known() {
         let mut roomy = machine.clone();
+        // What is guessed of a GPU's driver, and the bounds that the estimate keeps on known models.
+        let guessed = (super::OVERHEAD / 2).saturating_add(fit.need.vram() / 20);
+        let by_itself = profile.gpu_layers == GpuLayers::Auto;
+        for gpu in &mut roomy.gpus {
+            // Where llama-server chooses the layers, it does without a GPU that has no room.
+            let more = if gpu.unsure || by_itself { u64::MAX / 4 } else { guessed };
+            gpu.free = gpu.free.saturating_add(more);
+            gpu.total = gpu.total.saturating_add(more);
+        }
         if profile.mapped {
             // Mapped weights that have no room are read from the disk again and again: that is slow, but goes on.
             roomy.host.free = roomy.host.free.saturating_add(model.weights());
@@ -203,6 +214,7 @@ struct Case<'a> {
 /// Where how much is missing.
 struct Lack<'a> {
     memory: &'a Memory,
+    /// With what is to be left free there.
     needed: u64,
 }
 
@@ -224,7 +236,8 @@ impl Case<'_> {
         let gpus = self.used.iter().zip(&need.gpus).filter_map(|(gpu, space)| {
             let (memory, needed) = (self.machine.gpus.get(*gpu)?, space.total());
             let left = if needed > 0 { margin } else { 0 };
-            (needed.saturating_add(left) > memory.available()).then_some(Lack { memory, needed })
+            let needed = needed.saturating_add(left);
+            (needed > memory.available()).then_some(Lack { memory, needed })
         });
         let host = Lack { memory: &self.machine.host, needed: need.host.total() };
         let host = (host.needed > host.memory.available()).then_some(host);
@@ -285,7 +298,7 @@ impl Case<'_> {
             text = format!("{text} ({} sleeps and was not woken: all its memory counts as free)", gpu.name);
         }
         if self.profile.rough {
-            text.push_str(" (tensors are moved by arguments that are not followed here: this is a guess)");
+            text.push_str(" (tensors are moved by arguments or variables that are not followed here: this is a guess)");
         } else if !self.model.is_known() {
             text = format!("{text} (models of the kind `{}` are not known here: this is a guess)", self.model.name);
         }

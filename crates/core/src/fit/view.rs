@@ -112,6 +112,10 @@ impl FitView {
         if killed && !(short && error.to_string().contains("SIGKILL")) {
             return error.clone();
         }
+        // The numbers of what is reduced are those of its reduced form; why it is reduced says more.
+        if let (FitVerdict::Reduced, Some(reason), false) = (self.verdict, &self.reason, killed) {
+            return error.clone().and(reason);
+        }
         let mut text = match (self.vram_bytes, self.vram_free_bytes) {
             (0, _) => {
                 format!("it needs about {}, and {} were free", human(self.host_bytes), human(self.host_free_bytes))

@@ -178,7 +178,9 @@ async fn memory_is_held_until_the_process_and_its_memory_are_gone() {
     assert!(bed.memory.held().await.unwrap().contains("process 7"));
     bed.gpu(5 * GB, &[]);
     assert!(bed.memory.held().await.unwrap().contains("still has 19000 MB in use"));
-    bed.gpu(20 * GB, &[(11, 2 * GB, None)]);
+    bed.gpu(14 * GB, &[]);
+    assert!(bed.memory.held().await.is_some(), "half of it is not all");
+    bed.gpu(21 * GB, &[(11, GB, None)]);
     assert_eq!(bed.memory.held().await, None);
 }
 

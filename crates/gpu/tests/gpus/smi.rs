@@ -1,6 +1,7 @@
 //! The same reading as `nvidia-smi` has, on a real GPU where one is there; else on the library of ours, and it says
 //! which.
 
+use std::io::Write as _;
 use std::path::Path;
 use std::process::Command;
 use std::time::Duration;
@@ -20,7 +21,7 @@ pcie.link.width.max";
 #[test]
 fn it_tells_what_nvidia_smi_tells() {
     if !Path::new("/dev/nvidiactl").exists() {
-        println!("ran on the library of ours: there is no NVIDIA GPU here");
+        say("ran on the library of ours: there is no NVIDIA GPU here");
         let (stage, tree) = (Stage::new(&scene(&[card(0)])), Tree::new());
         let mut gpus = Gpus::new(Roots { nvml: Some(stage.library()), ..tree.roots() });
         let device = gpus.read(Duration::ZERO).devices.swap_remove(0);
@@ -29,7 +30,7 @@ fn it_tells_what_nvidia_smi_tells() {
                     10501, 4, 4, 8, 16";
         return compare(line, &device);
     }
-    println!("ran on the real GPU of this machine");
+    say("ran on the real GPU of this machine");
     let mut gpus = Gpus::new(Roots::of_machine(None));
     let sample = gpus.read(Duration::ZERO);
     let query = [&format!("--query-gpu={FIELDS}"), "--format=csv,noheader,nounits"];
@@ -38,9 +39,14 @@ fn it_tells_what_nvidia_smi_tells() {
     let told = String::from_utf8(told.stdout).unwrap();
     assert_eq!(told.lines().count(), sample.devices.len(), "{sample:#?}");
     for (line, device) in told.lines().zip(&sample.devices) {
-        println!("nvidia-smi: {line}\ncorral: {device:?}");
+        say(&format!("nvidia-smi: {line}\ncorral: {device:?}"));
         compare(line, device);
     }
+}
+
+/// Not captured: it is to be seen in each run.
+fn say(what: &str) {
+    writeln!(std::io::stderr(), "it_tells_what_nvidia_smi_tells: {what}").unwrap();
 }
 
 fn compare(line: &str, device: &GpuDevice) {

@@ -46,7 +46,7 @@ fn it_tells_what_nvidia_smi_tells() {
 
 /// Not captured: it is to be seen in each run.
 fn say(what: &str) {
-    writeln!(std::io::stderr(), "it_tells_what_nvidia_smi_tells: {what}").unwrap();
+    writeln!(std::io::stderr(), "it_tells_what_nvidia_smi_tells: {what}").expect("standard error");
 }
 
 fn compare(line: &str, device: &GpuDevice) {

@@ -127,7 +127,6 @@ ${tables.join("\n")}`;
       if (child.exitCode !== null) throw new Error(`corral serve ended: ${said}`);
       return (await fetch(`${this.management}/healthz`)).ok;
     });
-    // The next start takes the same ports, so that a page finds it again.
     const address = JSON.parse(readFileSync(join(this.home, "run/daemon.json"), "utf8")).management as string;
     this.ports.management = Number(address.split(":").pop());
   }
@@ -206,7 +205,7 @@ ${tables.join("\n")}`;
     await this.api("POST", "/switch", { model, wait: true });
   }
 
-  /** Ends the daemon as a person would, and waits for it. */
+  /** Ends the daemon as a person would, and waits for it. The next one has the same port, where a page finds it again. */
   async end(): Promise<void> {
     const child = this.child;
     this.child = undefined;
@@ -214,6 +213,9 @@ ${tables.join("\n")}`;
     const ended = new Promise((resolve) => child.once("exit", resolve));
     child.kill("SIGTERM");
     await ended;
+    const any = 'management = "127.0.0.1:0"';
+    const catalog = readFileSync(this.catalogPath, "utf8");
+    writeFileSync(this.catalogPath, catalog.replace(any, any.replace(":0", `:${this.ports.management}`)));
   }
 
   async drop(): Promise<void> {

@@ -222,7 +222,7 @@ for line in "corral list" "corral status" "corral switch tiny-3 --dry-run" "corr
 done
 exec sleep 60
 SH
-start xterm -T corral -fa "DejaVu Sans Mono" -fs 11 -bg '#14161a' -fg '#e8eaed' -geometry 77x31 -b 12 +sb \
+start xterm -T corral -fa "DejaVu Sans Mono" -fs 11 -bg '#14161a' -fg '#e8eaed' -geometry 77x33 -b 12 +sb \
   -xrm 'XTerm*cursorColor: #14161a' -e bash "$work/show"
 terminal() {
   id="$(xdotool search --onlyvisible --class xterm | tail -n 1)"

@@ -266,6 +266,26 @@ fn what_is_hopeless_is_said_with_who_is_in_the_way() {
 }
 
 #[test]
+fn nothing_that_is_only_guessed_is_hopeless() {
+    let nothing = machine(&[GIB / 64]);
+    let all = ["-ngl", "99"];
+    assert!(judged(&nothing, 8192, &all).hopeless);
+    assert!(!judged(&nothing, 8192, &[]).hopeless, "llama-server does without that GPU");
+    let mut unsure = nothing.clone();
+    unsure.gpus[0].unsure = true;
+    assert!(!judged(&unsure, 8192, &all).hopeless, "more may be had than is told");
+    let env = [("GGML_CUDA_ENABLE_UNIFIED_MEMORY".to_owned(), "1".to_owned())].into_iter().collect();
+    let unified = Profile::of(&LaunchSpec { gpu_layers: Some(GpuLayers::All), env, ..launch_spec("m") });
+    let fit = judge(&architecture("llama-3.1-8b"), &unified, &nothing, &Correction::default());
+    assert_eq!((fit.verdict, fit.hopeless), (Verdict::No, false), "{}", fit.reason);
+    // A byte is within what the driver's share is guessed by, and half of it is not.
+    let needed = judged(&machine(&[24 * GIB]), 4096, &all).need.vram();
+    let short = |by: u64| judged(&machine(&[needed - by]), 4096, &all);
+    assert_eq!((short(1).verdict, short(1).hopeless), (Verdict::No, false));
+    assert!(short(needed / 2).hopeless);
+}
+
+#[test]
 fn only_the_gpus_that_are_named_are_used() {
     let machine = machine(&[GIB, 24 * GIB]);
     let model = architecture("llama-3.1-8b");

@@ -202,4 +202,22 @@ mod tests {
         let json = serde_json::to_value(view(FitVerdict::Reduced, 1, 0)).unwrap();
         assert_eq!(json["verdict"], "reduced");
     }
+
+    #[test]
+    fn what_was_reduced_and_ran_out_is_explained_by_why_it_is_reduced() {
+        let fit = FitView {
+            verdict: FitVerdict::Reduced,
+            vram_bytes: 7,
+            host_bytes: 0,
+            ctx: 8192,
+            layers_on_cpu: 0,
+            vram_free_bytes: 8,
+            host_free_bytes: 0,
+            in_the_way: Vec::new(),
+            hopeless: false,
+            reason: Some("it fits with 8192 and not with 131072".to_owned()),
+        };
+        let error = fit.explain(&Error::new(Code::OutOfMemory, "cudaMalloc failed")).to_string();
+        assert!(error.contains("not with 131072") && !error.contains("something took memory"), "{error}");
+    }
 }

@@ -2,16 +2,18 @@
 //! anything else between two runs, and at any moment of one.
 //!
 //! Every step starts from an open folder and takes one name. No link is followed, nothing is written in place, and what
-//! somebody else wrote at the same time is not lost.
+//! somebody else wrote at the same time is not lost. Runs of Corral take turns; with Claude Code, which knows of no
+//! turns, a change is given up and made again where the file is another one meanwhile.
 
 use std::fs::File;
 use std::io::{self, Read, Write};
 use std::os::fd::OwnedFd;
 use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use corral_core::{Code, Error, Result};
-use rustix::fs::{AtFlags, FileType, Mode, OFlags, RenameFlags, Stat};
+use rustix::fs::{AtFlags, FileType, FlockOperation, Mode, OFlags, RenameFlags, Stat};
 use rustix::io::Errno;
 
 /// More than this is not read: Claude Code's own files have a few MiB at most.
@@ -25,6 +27,8 @@ const TRIES: u32 = 64;
 #[derive(Debug)]
 pub(crate) struct Folder {
     fd: OwnedFd,
+    /// The folder around the outermost one, which no jail shows: whoever has it locked may change files.
+    turns: Option<Arc<OwnedFd>>,
     /// For messages only.
     path: PathBuf,
 }
@@ -88,7 +92,8 @@ impl Folder {
             rustix::fs::fchmod(&fd, Mode::RWXU).map_err(|error| failed(error.into()))?;
             notices.push(format!("{} was open to other users; it is this user's alone now", path.display()));
         }
-        Ok(Self { fd, path: path.to_owned() })
+        let turns = own_parent(&fd).map(Arc::new);
+        Ok(Self { fd, turns, path: path.to_owned() })
     }
 
     /// Opens a folder in this one and makes it where there is none; a link in its place is removed.
@@ -97,7 +102,7 @@ impl Folder {
         let path = self.path.join(name);
         for _ in 0..TRIES {
             match rustix::fs::openat(&self.fd, name, flags, Mode::empty()) {
-                Ok(fd) => return Ok(Self { fd, path }),
+                Ok(fd) => return Ok(Self { fd, turns: self.turns.clone(), path }),
                 Err(Errno::NOENT) => match rustix::fs::mkdirat(&self.fd, name, Mode::RWXU) {
                     Ok(()) | Err(Errno::EXIST) => {}
                     Err(error) => return Err(self.failed(name, error)),
@@ -120,6 +125,7 @@ impl Folder {
     ///
     /// It is called again where somebody else changed the file meanwhile.
     pub(crate) fn update(&self, name: &str, mut change: impl FnMut(&Found) -> Result<Option<Vec<u8>>>) -> Result<()> {
+        let _turn = self.turn();
         for _ in 0..TRIES {
             let (found, stamp) = self.read(name)?;
             let Some(content) = change(&found)? else { return Ok(()) };
@@ -139,6 +145,17 @@ impl Folder {
             gone?;
         }
         Err(unusable(&self.path.join(name), "changes all the time"))
+    }
+
+    /// Waits for other runs that change files here; it is over when this is closed.
+    ///
+    /// Nothing where the file system has no locks: then changes are only told apart, as Claude Code's are.
+    fn turn(&self) -> Option<OwnedFd> {
+        let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
+        // Each opening has a lock of its own, so that threads take turns too.
+        let turn = rustix::fs::openat(self.turns.as_ref()?, ".", flags, Mode::empty()).ok()?;
+        rustix::io::retry_on_intr(|| rustix::fs::flock(&turn, FlockOperation::LockExclusive)).ok()?;
+        Some(turn)
     }
 
     /// Writes a new file, under this name or one with a number behind it; its name.
@@ -304,6 +321,13 @@ impl Folder {
     fn failed(&self, name: &str, error: Errno) -> Error {
         unusable(&self.path.join(name), "cannot be used").because(io::Error::from(error))
     }
+}
+
+/// The folder around this one, where it is this user's: another user's lock must not keep a run waiting.
+fn own_parent(fd: &OwnedFd) -> Option<OwnedFd> {
+    let parent = rustix::fs::openat(fd, "..", OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty());
+    let parent = parent.ok()?;
+    (rustix::fs::fstat(&parent).ok()?.st_uid == rustix::process::geteuid().as_raw()).then_some(parent)
 }
 
 /// What is said of a link that was found and removed.

@@ -821,7 +821,8 @@ export interface components {
             mem_util_percent: number | null;
             /**
              * Format: uint64
-             * @description Memory in use, in bytes, without what the driver keeps for itself.
+             * @description Memory in use, in bytes, without what the driver keeps for itself; with that of the machine, where it uses it as
+             *     its own.
              */
             mem_used_bytes: number | null;
             /**
@@ -835,6 +836,13 @@ export interface components {
              * @description Memory in all, in bytes.
              */
             mem_total_bytes: number | null;
+            /**
+             * Format: uint64
+             * @description So much of all its memory is the machine's, in bytes, which programs use as well: for one of AMD's that is a part
+             *     of the processor.
+             * @default null
+             */
+            mem_shared_bytes: number | null;
             /**
              * Format: double
              * @description Degrees Celsius.

@@ -10,6 +10,7 @@ use prometheus_client::metrics::family::Family;
 use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::registry::Registry;
 
+use crate::metrics::word;
 use crate::router::Shared;
 
 type Labels = Vec<(&'static str, String)>;
@@ -30,7 +31,7 @@ pub(crate) async fn history(State(shared): State<Shared>) -> Json<GpuHistory> {
 
 /// The names that users of NVIDIA's dcgm-exporter know, for what means the same there. The energy is a counter there
 /// and has this very name, which a counter could not have here.
-const KNOWN: [(&str, &str, Of); 14] = [
+const KNOWN: [(&str, &str, Of); 16] = [
     ("DCGM_FI_DEV_SM_CLOCK", "SM clock frequency (in MHz)", |of| of.clocks.core_mhz.map(f64::from)),
     ("DCGM_FI_DEV_MEM_CLOCK", "Memory clock frequency (in MHz)", |of| of.clocks.memory_mhz.map(f64::from)),
     ("DCGM_FI_DEV_GPU_TEMP", "GPU temperature (in C)", |of| of.temperature_c),
@@ -47,6 +48,10 @@ const KNOWN: [(&str, &str, Of); 14] = [
     ("DCGM_FI_DEV_FAN_SPEED", "Fan speed (in %)", |of| of.fan_percent),
     ("DCGM_FI_DEV_PCIE_LINK_GEN", "PCIe generation in use", |of| of.pcie.generation.map(f64::from)),
     ("DCGM_FI_DEV_PCIE_LINK_WIDTH", "PCIe lanes in use", |of| of.pcie.width.map(f64::from)),
+    ("DCGM_FI_PROF_PCIE_TX_BYTES", "Sent over PCIe (in bytes per second)", |of| of.pcie.tx_bytes_per_second.map(float)),
+    ("DCGM_FI_PROF_PCIE_RX_BYTES", "Received over PCIe (in bytes per second)", |of| {
+        of.pcie.rx_bytes_per_second.map(float)
+    }),
 ];
 
 /// Registers what the GPUs tell; nothing where they tell nothing.
@@ -73,6 +78,7 @@ pub(crate) fn register(registry: &mut Registry, reading: &GpuReading) {
             registry.register(name, help, gauges);
         }
     }
+    register_parts_and_throttles(registry, reading);
     let held = Gauges::default();
     for device in &reading.devices {
         let of_model =
@@ -85,6 +91,39 @@ pub(crate) fn register(registry: &mut Registry, reading: &GpuReading) {
     }
     if reading.has_model() {
         registry.register("corral_model_gpu_memory_bytes", "GPU memory that a model holds", held);
+    }
+}
+
+/// What dcgm-exporter tells in another form: the memory of a divided GPU's parts, and why a GPU runs slower than it could.
+fn register_parts_and_throttles(registry: &mut Registry, reading: &GpuReading) {
+    let (used, total, slowed) = (Gauges::default(), Gauges::default(), Gauges::default());
+    let (mut divided, mut tells) = (false, false);
+    for device in &reading.devices {
+        let of = || vec![("gpu", device.index.to_string()), ("UUID", device.uuid.clone())];
+        for part in &device.parts {
+            divided = true;
+            let labels: Labels = [of(), vec![("part", part.uuid.clone()), ("name", part.name.clone())]].concat();
+            for (gauges, bytes) in [(&used, part.mem_used_bytes), (&total, part.mem_total_bytes)] {
+                if let Some(bytes) = bytes {
+                    gauges.get_or_create(&labels).set(float(bytes));
+                }
+            }
+        }
+        for reason in device.throttle.iter().flatten() {
+            tells = true;
+            slowed.get_or_create(&[of(), vec![("reason", word(reason))]].concat()).set(1.0);
+        }
+    }
+    if divided {
+        registry.register("corral_gpu_part_memory_used_bytes", "Memory in use of a divided GPU's part", used);
+        registry.register("corral_gpu_part_memory_total_bytes", "Memory of a divided GPU's part in all", total);
+    }
+    if tells {
+        registry.register(
+            "corral_gpu_throttled",
+            "1 for each reason for which a GPU runs slower than it could",
+            slowed,
+        );
     }
 }
 

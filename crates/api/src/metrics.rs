@@ -200,7 +200,7 @@ fn outcome(kind: OperationKind, code: Option<Code>) -> [Label; 2] {
 }
 
 /// A unit variant as it appears in JSON.
-fn word(variant: impl Serialize) -> String {
+pub(crate) fn word(variant: impl Serialize) -> String {
     match serde_json::to_value(variant) {
         Ok(serde_json::Value::String(word)) => word,
         _ => String::new(),
@@ -209,7 +209,7 @@ fn word(variant: impl Serialize) -> String {
 
 /// `GET /metrics`
 pub(crate) async fn metrics(State(shared): State<Shared>, headers: HeaderMap) -> Result<Response, Failure> {
-    let gpu = shared.gpu.read(Look::Program).await;
+    let gpu = shared.gpu.read(Look::Scrape).await;
     let text = exposition(&shared, &gpu)
         .map_err(|error| Error::new(Code::Internal, "the metrics cannot be written").because(error))?;
     // The text is valid in both formats; only its name differs.

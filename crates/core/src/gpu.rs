@@ -19,7 +19,7 @@ pub use history::{GpuHistory, GpuTrack, RecentReadings};
 /// Tells what the GPUs are doing. They are read only while it matters to somebody.
 #[async_trait]
 pub trait GpuWatch: Debug + Send + Sync {
-    /// A reading of this moment, or of one less than a second ago. A driver that does not answer is not waited for
+    /// A reading of this moment, or of one less than a second ago; for a scrape of one some seconds ago. A driver that does not answer is not waited for
     /// longer than a few seconds: the reading then says so.
     async fn read(&self, who: Look) -> Arc<GpuReading>;
 
@@ -35,8 +35,10 @@ pub trait GpuWatch: Debug + Send + Sync {
 pub enum Look {
     /// A person, or a program that stands for one.
     Person,
-    /// A program that asks for ever: no GPU is kept from its sleep for it.
+    /// A program that may ask often, and wants to know how it is now: no GPU is kept from its sleep for it.
     Program,
+    /// A program that asks for ever: for it no GPU is read more often than it is while a model is loaded.
+    Scrape,
     /// Whoever waits for something to have changed: only a reading that was begun after the question does.
     Now,
 }
@@ -137,13 +139,18 @@ pub struct GpuDevice {
     /// Share of the time in which its memory was read or written, in percent.
     #[serde(default)]
     pub mem_util_percent: Option<f64>,
-    /// Memory in use, in bytes, without what the driver keeps for itself.
+    /// Memory in use, in bytes, without what the driver keeps for itself; with that of the machine, where it uses it as
+    /// its own.
     pub mem_used_bytes: Option<u64>,
     /// Memory that can still be had, in bytes.
     #[serde(default)]
     pub mem_free_bytes: Option<u64>,
     /// Memory in all, in bytes.
     pub mem_total_bytes: Option<u64>,
+    /// So much of all its memory is the machine's, in bytes, which programs use as well: for one of AMD's that is a part
+    /// of the processor.
+    #[serde(default)]
+    pub mem_shared_bytes: Option<u64>,
     /// Degrees Celsius.
     pub temperature_c: Option<f64>,
     /// Watts that it draws.
@@ -184,6 +191,7 @@ impl GpuDevice {
             source: self.source,
             pci: self.pci.clone(),
             mem_total_bytes: self.mem_total_bytes,
+            mem_shared_bytes: self.mem_shared_bytes,
             state,
             reason: Some(reason.into()),
             ..Self::default()

@@ -15,7 +15,15 @@ pub(crate) fn read(roots: &Roots, card: &Card, clients: &[Client]) -> GpuDevice 
     let value = |file: &str| number::<u64>(&card.path.join(file));
     let Sensors { temperature_c, power_w, power_limit_w, energy_mj, fan_percent, core_mhz, memory_mhz } =
         Sensors::read(&card.path);
-    let (used, total) = (value("mem_info_vram_used"), value("mem_info_vram_total"));
+    let is_part = is_part_of_processor(card);
+    // Such a one works in the machine's memory, and has but a little set apart for it.
+    let shared = if is_part { value("mem_info_gtt_total") } else { None };
+    let with = |own: &str, of_machine: &str| {
+        let more = if shared.is_some() { value(of_machine).unwrap_or(0) } else { 0 };
+        value(own).map(|own| own.saturating_add(more))
+    };
+    let used = with("mem_info_vram_used", "mem_info_gtt_used");
+    let total = with("mem_info_vram_total", "mem_info_gtt_total");
     let mut device = GpuDevice {
         uuid: card.address.clone(),
         name: card.name.clone(),
@@ -26,6 +34,7 @@ pub(crate) fn read(roots: &Roots, card: &Card, clients: &[Client]) -> GpuDevice 
         mem_used_bytes: used,
         mem_free_bytes: used.zip(total).map(|(used, total)| total.saturating_sub(used)),
         mem_total_bytes: total,
+        mem_shared_bytes: shared,
         temperature_c,
         power_w,
         power_limit_w,
@@ -42,19 +51,23 @@ pub(crate) fn read(roots: &Roots, card: &Card, clients: &[Client]) -> GpuDevice 
             None => "it has no driver: amdgpu is not loaded for it".to_owned(),
         });
     }
-    device.processes = processes(roots, card, clients);
+    device.processes = processes(roots, card, clients, is_part);
     device
 }
 
+/// Whether it is a part of the processor: the driver's table of measurements has a form of its own for these, from the
+/// second on (`struct metrics_table_header` of Linux' `kgd_pp_interface.h`).
+fn is_part_of_processor(card: &Card) -> bool {
+    std::fs::read(card.path.join("gpu_metrics")).is_ok_and(|table| table.get(2).is_some_and(|form| *form >= 2))
+}
+
 /// Those that draw or compute through the device's own file, and those that compute through `ROCm`'s.
-fn processes(roots: &Roots, card: &Card, clients: &[Client]) -> Vec<GpuProcess> {
+fn processes(roots: &Roots, card: &Card, clients: &[Client], is_part: bool) -> Vec<GpuProcess> {
     let mut found: BTreeMap<u32, Option<u64>> = BTreeMap::new();
     for client in clients.iter().filter(|client| client.pci == card.address) {
         let known = found.entry(client.pid).or_default();
-        *known = match (*known, client.memory) {
-            (Some(sum), Some(more)) => Some(sum + more),
-            (sum, more) => sum.or(more),
-        };
+        let told = [client.memory, client.shared.filter(|_| is_part)];
+        *known = known.iter().chain(told.iter().flatten()).copied().reduce(u64::saturating_add);
     }
     for (pid, bytes) in computing(roots, card) {
         // Newer kernels tell the same memory in both places.

@@ -20,6 +20,8 @@ pub(crate) struct Client {
     pub(crate) id: u64,
     /// Memory of the device's own, in bytes.
     pub(crate) memory: Option<u64>,
+    /// Memory of the machine's that the device works with (AMD's GTT), in bytes.
+    pub(crate) shared: Option<u64>,
     /// For each engine how long it has worked, in nanoseconds.
     pub(crate) busy: BTreeMap<String, u64>,
     /// For each engine how many cycles it has worked, of how many.
@@ -67,7 +69,7 @@ fn of_process(process: &Path) -> Vec<Client> {
 /// One file's information; none where its driver tells none.
 fn client(pid: u32, info: &str) -> Option<Client> {
     let (mut client, mut told) = (Client { pid, ..Client::default() }, false);
-    let (mut resident, mut memory, mut total) = (None, None, None);
+    let (mut own, mut shared) = (Sums::default(), Sums::default());
     for line in info.lines() {
         let Some((key, value)) = line.split_once(':') else { continue };
         let value = value.trim();
@@ -78,24 +80,39 @@ fn client(pid: u32, info: &str) -> Option<Client> {
                 told = true;
             }
             _ => {
-                let sums = [("drm-resident-", &mut resident), ("drm-memory-", &mut memory), ("drm-total-", &mut total)];
-                for (start, sum) in sums {
-                    let region = key.strip_prefix(start).filter(|region| is_own(region));
-                    if let Some(bytes) = region.and_then(|_| bytes(value)) {
-                        *sum = Some(sum.unwrap_or(0) + bytes);
-                    }
-                }
+                own.add(key, value, |region| region.starts_with("vram") || region.starts_with("local"));
+                shared.add(key, value, |region| region == "gtt");
                 engine(&mut client, key, value);
             }
         }
     }
-    client.memory = resident.or(memory).or(total);
+    (client.memory, client.shared) = (own.told(), shared.told());
     (told && !client.pci.is_empty()).then_some(client)
 }
 
-/// Whether memory of this name is the card's own, and not the machine's.
-fn is_own(region: &str) -> bool {
-    region.starts_with("vram") || region.starts_with("local")
+/// Memory of some regions, as it is told in the three ways that there are.
+#[derive(Debug, Default)]
+struct Sums {
+    resident: Option<u64>,
+    memory: Option<u64>,
+    total: Option<u64>,
+}
+
+impl Sums {
+    fn add(&mut self, key: &str, value: &str, is_one: fn(&str) -> bool) {
+        let ways =
+            [("drm-resident-", &mut self.resident), ("drm-memory-", &mut self.memory), ("drm-total-", &mut self.total)];
+        for (start, sum) in ways {
+            let region = key.strip_prefix(start).filter(|region| is_one(region));
+            if let Some(bytes) = region.and_then(|_| bytes(value)) {
+                *sum = Some(sum.unwrap_or(0).saturating_add(bytes));
+            }
+        }
+    }
+
+    fn told(&self) -> Option<u64> {
+        self.resident.or(self.memory).or(self.total)
+    }
 }
 
 fn engine(client: &mut Client, key: &str, value: &str) {
@@ -138,6 +155,7 @@ mod tests {
                    drm-memory-vram:\t2048 KiB\ndrm-memory-gtt: \t64 KiB\ndrm-engine-gfx:\t1234567 ns\n";
         let told = client(7, old).unwrap();
         assert_eq!((told.pid, told.id, told.pci.as_str(), told.memory), (7, 42, "0000:03:00.0", Some(2 << 20)));
+        assert_eq!(told.shared, Some(64 << 10));
         assert_eq!(told.busy, BTreeMap::from([("gfx".to_owned(), 1_234_567)]));
         let xe = "drm-driver:\txe\ndrm-client-id:\t9\ndrm-pdev:\t0000:0a:00.0\ndrm-total-system:\t5 MiB\n\
                   drm-total-vram0:\t12 GiB\ndrm-shared-vram0:\t0\ndrm-resident-vram0:\t11 GiB\n\

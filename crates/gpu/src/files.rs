@@ -53,7 +53,7 @@ impl Sensors {
         Self {
             temperature_c: first(&["temp1_input", "temp2_input"]).map(|milli| milli / 1e3),
             power_w,
-            power_limit_w: first(&["power1_cap", "power1_max"]).map(|micro| micro / 1e6),
+            power_limit_w: first(&["power1_cap", "power1_max", "power2_max"]).map(|micro| micro / 1e6),
             energy_mj,
             fan_percent: read("pwm1").map(|pwm| pwm / 255.0 * 100.0),
             core_mhz: mhz("freq1_input"),
@@ -73,9 +73,9 @@ fn sensors(device: &Path) -> Option<PathBuf> {
 }
 
 fn draw(folder: &Path) -> Draw {
-    let power = ["power1_average", "power1_input"].iter().find_map(|name| number::<f64>(&folder.join(name)));
-    Draw {
-        energy_mj: number::<u64>(&folder.join("energy1_input")).map(|micro| micro / 1_000),
-        power_w: power.map(|micro| micro / 1e6),
-    }
+    // Of `xe` the first is the card and the second the chip alone, which some cards only tell.
+    let power = ["power1_average", "power1_input", "power2_input"];
+    let power = power.iter().find_map(|name| number::<f64>(&folder.join(name)));
+    let energy = ["energy1_input", "energy2_input"].iter().find_map(|name| number::<u64>(&folder.join(name)));
+    Draw { energy_mj: energy.map(|micro| micro / 1_000), power_w: power.map(|micro| micro / 1e6) }
 }

@@ -63,8 +63,11 @@ impl NvmlProbe {
         debug_assert!(cards.iter().all(|card| card.vendor == NVIDIA));
         if !has_driver(roots) {
             self.release();
-            let reason = (!cards.is_empty()).then(|| no_driver(cards));
-            return Told { devices: Vec::new(), reason };
+            if cards.is_empty() {
+                self.seen.clear();
+                return Told::default();
+            }
+            return self.gone(no_driver(cards));
         }
         let asleep: Vec<bool> = cards.iter().map(|card| card.sleeps()).collect();
         if !asleep.is_empty() && asleep.iter().all(|asleep| *asleep) {
@@ -77,7 +80,7 @@ impl NvmlProbe {
         }
         let library = match self.library.take().map_or_else(|| open(roots), Ok) {
             Ok(library) => library,
-            Err(error) => return Told { devices: Vec::new(), reason: Some(reason(&error)) },
+            Err(error) => return self.gone(reason(&error)),
         };
         match self.read_all(&library, cards, &asleep) {
             Ok((devices, lost)) => {
@@ -86,7 +89,7 @@ impl NvmlProbe {
                 Told { devices, reason: None }
             }
             // The library is dropped: the next reading begins anew.
-            Err(error) => Told { devices: self.gone(&error), reason: Some(reason(&error)) },
+            Err(error) => self.gone(reason(&error)),
         }
     }
 
@@ -164,13 +167,13 @@ impl NvmlProbe {
         }
     }
 
-    /// The devices that there were before the library stopped working.
-    fn gone(&self, error: &NvmlError) -> Vec<GpuDevice> {
+    /// The devices that there were before library or driver stopped working, for this reason.
+    fn gone(&self, reason: String) -> Told {
         let numbers = self.seen.iter().filter(|(key, device)| **key == number(device.index));
-        let gone = |device: &GpuDevice| device.unread(GpuState::Lost, reason(error));
+        let gone = |device: &GpuDevice| device.unread(GpuState::Lost, reason.clone());
         let mut devices: Vec<GpuDevice> = numbers.map(|(_, device)| gone(device)).collect();
         devices.sort_by_key(|device| device.index);
-        devices
+        Told { devices, reason: Some(reason) }
     }
 }
 

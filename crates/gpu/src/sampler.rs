@@ -1,7 +1,8 @@
 //! When the GPUs are read: each second while somebody looks or a model is being switched, now and then while one is
 //! loaded, and else not at all. A GPU that sleeps when nobody uses it is let go of in between, so that it can.
 
-use std::panic::{AssertUnwindSafe, catch_unwind};
+mod parts;
+
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -15,11 +16,12 @@ use tokio::time::{Instant, sleep_until};
 
 use crate::owners::{Owners, Servers};
 use crate::roots::Roots;
+use parts::{Done, Parts};
 
 /// How often they are read while somebody looks.
 const LOOKED_AT: Duration = Duration::from_secs(1);
 
-/// How often they are read while a model is loaded.
+/// How often they are read while a model is loaded, or scraped.
 const IN_USE: Duration = Duration::from_secs(15);
 
 /// A reading that is younger is told again.
@@ -131,32 +133,6 @@ impl GpuWatch for Sampler {
         GpuHistory::default()
     }
 }
-
-/// What reads, and is away while it does.
-struct Parts {
-    probe: Box<dyn GpuProbe>,
-    owners: Owners,
-    roots: Roots,
-}
-
-impl Parts {
-    fn read(mut self, now: Duration, servers: &Servers) -> (Self, GpuSample) {
-        // A defect in what reads must not be the end of it.
-        let sample = catch_unwind(AssertUnwindSafe(|| {
-            let mut sample = self.probe.read(now);
-            self.owners.tell(&self.roots, &mut sample.devices, servers);
-            sample
-        }));
-        let sample = sample.unwrap_or_else(|_| {
-            let reason = "the GPUs could not be read because of a defect in Corral; its own log says where";
-            GpuSample { reason: Some(reason.to_owned()), ..GpuSample::default() }
-        });
-        (self, sample)
-    }
-}
-
-/// What reads is back, with what it has read; with nothing where it has let go.
-type Done = (Parts, Option<GpuSample>);
 
 /// How often is read.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -286,8 +262,13 @@ impl Run {
             if who == Look::Now {
                 return false;
             }
-            let spare = who == Look::Program && pace == Pace::Never && last.may_sleep;
-            last.at.elapsed() < if spare { FRESH_ENOUGH } else { FRESH }
+            let spare = pace == Pace::Never && last.may_sleep;
+            let enough = match who {
+                Look::Program | Look::Scrape if spare => FRESH_ENOUGH,
+                Look::Scrape => IN_USE,
+                Look::Person | Look::Program | Look::Now => FRESH,
+            };
+            last.at.elapsed() < enough
         };
         let known = self.last.as_ref().filter(|last| self.silent || fresh(last));
         if let Some(last) = known {

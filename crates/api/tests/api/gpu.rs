@@ -1,7 +1,7 @@
 //! What the GPUs are doing.
 
 use corral_core::ModelId;
-use corral_core::gpu::{GpuDevice, GpuHistory, GpuProcess, GpuReading, GpuSource};
+use corral_core::gpu::{GpuDevice, GpuHistory, GpuPart, GpuPcie, GpuProcess, GpuReading, GpuSource, Throttle};
 use jiff::Timestamp;
 
 use crate::bench::{Bench, in_time};
@@ -22,6 +22,9 @@ fn reading() -> GpuReading {
         mem_used_bytes: Some(17 << 30),
         power_w: Some(312.5),
         energy_mj: Some(987_654_321_000),
+        pcie: GpuPcie { tx_bytes_per_second: Some(250_000), ..GpuPcie::default() },
+        throttle: Some(vec![Throttle::PowerCap]),
+        parts: vec![GpuPart { uuid: "MIG-0".to_owned(), mem_used_bytes: Some(5 << 30), ..GpuPart::default() }],
         processes: vec![process(1, Some("a"), 3 << 30), process(2, Some("a"), 1 << 30), process(3, None, 1 << 20)],
         ..GpuDevice::default()
     };
@@ -110,8 +113,13 @@ async fn prometheus_is_told_under_names_that_are_known() {
         ("DCGM_FI_DEV_FB_USED", 17_408.0),
         ("DCGM_FI_DEV_POWER_USAGE", 312.5),
         ("corral_model_gpu_memory_bytes", 4_294_967_296.0),
+        ("DCGM_FI_PROF_PCIE_TX_BYTES", 250_000.0),
+        ("corral_gpu_throttled", 1.0),
+        ("corral_gpu_part_memory_used_bytes", 5_368_709_120.0),
     ] {
         assert!((value(name).1 - expected).abs() < f64::EPSILON, "{name}");
     }
+    assert!(value("corral_gpu_throttled").0.contains("reason=\"power_cap\""));
+    assert!(value("corral_gpu_part_memory_used_bytes").0.contains("part=\"MIG-0\""));
     assert!(!metrics.contains("DCGM_FI_DEV_GPU_TEMP"), "what no device tells is left out");
 }

@@ -13,14 +13,16 @@ pub fn machine(reading: &GpuReading, kind: Option<GpuSource>, host: Memory) -> O
     let own = |device: &&GpuDevice| device.source != GpuSource::Intel || device.mem_total_bytes.is_some();
     let kind = kind.or_else(|| reading.devices.iter().find(own).map(|device| device.source));
     let gpus = reading.devices.iter().filter(own).filter(|device| Some(device.source) == kind);
-    let gpus = gpus.map(memory).collect::<Option<Vec<_>>>()?;
+    let gpus = gpus.map(|device| memory(device, &host)).collect::<Option<Vec<_>>>()?;
     Some(Machine { gpus, host })
 }
 
-fn memory(device: &GpuDevice) -> Option<Memory> {
+fn memory(device: &GpuDevice, host: &Memory) -> Option<Memory> {
     let total = device.mem_total_bytes?;
     let used = device.mem_used_bytes.map(|used| total.saturating_sub(used));
-    let told = device.mem_free_bytes.or(used).filter(|_| device.state == GpuState::Ok);
+    // What is the machine's may be in use by programs.
+    let most = device.mem_shared_bytes.map_or(total, |shared| total.saturating_sub(shared).saturating_add(host.free));
+    let told = device.mem_free_bytes.or(used).filter(|_| device.state == GpuState::Ok).map(|free| free.min(most));
     let is_own = |own: bool| device.processes.iter().filter(move |process| process.model.is_some() == own);
     let given_back = is_own(true).filter_map(|process| process.mem_bytes).fold(0, u64::saturating_add);
     let program = |path: &str| path.rsplit('/').next().unwrap_or(path).to_owned();
@@ -124,6 +126,19 @@ mod tests {
         assert!(unsure(device(GpuSource::Amdgpu, Some(24 * GB), Some(24 * GB))));
         nvidia.parts = vec![crate::gpu::GpuPart::default()];
         assert_eq!(of(vec![nvidia], None), None, "a server gets a part");
+    }
+
+    #[test]
+    fn a_part_of_the_processor_has_what_the_machine_has_left() {
+        let free = |host: u64| {
+            let mut apu = device(GpuSource::Amdgpu, Some(65 * GB), Some(60 * GB));
+            apu.mem_shared_bytes = Some(64 * GB);
+            let reading =
+                GpuReading { at: Timestamp::UNIX_EPOCH, source: GpuSource::None, reason: None, devices: vec![apu] };
+            let host = Memory { total: 128 * GB, free: host, ..Memory::default() };
+            machine(&reading, None, host).unwrap().gpus.remove(0).free
+        };
+        assert_eq!((free(100 * GB), free(20 * GB)), (60 * GB, 21 * GB));
     }
 
     #[test]

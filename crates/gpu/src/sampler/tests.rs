@@ -171,13 +171,33 @@ async fn the_last_reading_is_told_without_another() {
 
 #[tokio::test(start_paused = true)]
 async fn a_program_that_asks_for_ever_keeps_no_gpu_awake() {
-    for (may_sleep, who, most) in [(true, Look::Program, 3), (false, Look::Program, 12), (true, Look::Person, 12)] {
+    let cases = [
+        (true, Look::Program, 3),
+        (true, Look::Scrape, 3),
+        (false, Look::Program, 36),
+        (false, Look::Scrape, 12),
+        (true, Look::Person, 36),
+    ];
+    for (may_sleep, who, most) in cases {
         let bed = Bed::new(may_sleep);
-        for _ in 0..12 {
+        for _ in 0..36 {
             assert_eq!(bed.sampler.read(who).await.devices.len(), 1);
-            tokio::time::sleep(Duration::from_secs(15)).await;
+            tokio::time::sleep(Duration::from_secs(5)).await;
         }
         assert_eq!(bed.reads(), most, "{may_sleep} {who:?}");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn one_that_scrapes_does_not_set_the_pace() {
+    for (who, reads) in [(Look::Scrape, 4), (Look::Person, 60)] {
+        let bed = Bed::new(false);
+        bed.load(true, false);
+        for _ in 0..60 {
+            bed.sampler.read(who).await;
+            tokio::time::sleep(Duration::from_secs(1)).await;
+        }
+        assert_eq!(bed.reads(), reads, "{who:?}");
     }
 }
 

@@ -105,6 +105,53 @@ fn amds_card_tells_what_it_does_and_for_whom() {
     assert_eq!(processes, [(100, Some(GIB / 4)), (300, Some(16 * GIB)), (4711, Some(3 * GIB / 2))]);
 }
 
+/// One that is a part of the processor, as `amdgpu` shows it: the table of measurements is of this form.
+fn apu(form: u8) -> Tree {
+    let tree = Tree::new();
+    tree.card(
+        RADEON,
+        "amdgpu",
+        "vendor: 0x1002
+         device: 0x1586
+         class: 0x038000
+         gpu_busy_percent: 88
+         mem_info_vram_total: 536870912
+         mem_info_vram_used: 134217728
+         mem_info_gtt_total: 68719476736
+         mem_info_gtt_used: 17179869184",
+    );
+    let table = [80, 0, form, 0, 0xff, 0xff];
+    std::fs::write(tree.path(&format!("sys/bus/pci/devices/{RADEON}/gpu_metrics")), table).unwrap();
+    let info = format!(
+        "drm-driver:\tamdgpu\ndrm-client-id:\t7\ndrm-pdev:\t{RADEON}\ndrm-memory-vram:\t65536 KiB\n\
+         drm-memory-gtt:\t15 GiB\n"
+    );
+    tree.process(4711, 1, "/app/llama-server", "/docker/x", &[(5, &info)]);
+    tree
+}
+
+#[test]
+fn amds_part_of_the_processor_works_in_the_machines_memory() {
+    let told = |form: u8| {
+        let device = read(&mut Gpus::new(apu(form).roots()), 0);
+        let held = device.processes[0].mem_bytes;
+        (device.mem_used_bytes, device.mem_free_bytes, device.mem_total_bytes, device.mem_shared_bytes, held)
+    };
+    let (mib, own) = (1 << 20, 64 << 20);
+    let with = (
+        Some(16 * GIB + 128 * mib),
+        Some(48 * GIB + 384 * mib),
+        Some(64 * GIB + 512 * mib),
+        Some(64 * GIB),
+        Some(15 * GIB + own),
+    );
+    for form in [2, 3] {
+        assert_eq!(told(form), with, "{form}");
+    }
+    // A card of its own spills into the machine's memory only where its own is full.
+    assert_eq!(told(1), (Some(128 * mib), Some(384 * mib), Some(512 * mib), None, Some(own)));
+}
+
 #[test]
 fn amds_card_that_sleeps_is_left_alone_and_one_without_a_driver_says_so() {
     let tree = radeon();

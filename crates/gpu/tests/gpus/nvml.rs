@@ -194,6 +194,13 @@ fn a_driver_that_goes_and_comes_back_heals_by_itself() {
         assert_eq!((sample.devices[0].uuid.as_str(), sample.devices[0].power_w), ("GPU-0", None));
         bed.stage.play(&scene(&[card(0)]));
         assert_eq!((states(&bed.read(3)), bed.read(4).reason), (vec![GpuState::Ok], None));
+        // It does not come back at once.
+        bed.stage.play(&json!({ "driver": "580", "answers": { "nvmlDeviceGetCount_v2": 1 }, "devices": [card(0)] }));
+        bed.read(5);
+        bed.stage.play(&json!({ "driver": "580", "answers": { "nvmlInit_v2": code }, "devices": [card(0)] }));
+        let sample = bed.read(6);
+        assert_eq!((states(&sample), sample.devices[0].uuid.as_str()), (vec![GpuState::Lost], "GPU-0"), "{sample:?}");
+        assert!(sample.devices[0].reason.as_ref().unwrap().contains(said), "{sample:?}");
     }
 }
 

@@ -1,12 +1,13 @@
 //! The same reading as `nvidia-smi` has, on a real GPU where one is there; else on the library of ours, and it says
 //! which.
 
+use std::collections::BTreeSet;
 use std::io::Write as _;
 use std::path::Path;
 use std::process::Command;
 use std::time::Duration;
 
-use corral_core::gpu::{GpuDevice, GpuState};
+use corral_core::gpu::{GpuDevice, GpuState, Throttle};
 use corral_core::ports::GpuProbe;
 use corral_gpu::{Gpus, Roots};
 use nvml_scene::Stage;
@@ -16,7 +17,9 @@ use crate::tree::Tree;
 
 const FIELDS: &str = "index,uuid,name,pci.bus_id,memory.total,memory.used,utilization.gpu,temperature.gpu,power.draw,\
 enforced.power.limit,clocks.sm,clocks.mem,pcie.link.gen.current,pcie.link.gen.max,pcie.link.width.current,\
-pcie.link.width.max";
+pcie.link.width.max,memory.free,fan.speed,clocks_throttle_reasons.active";
+/// What it says of the processes that compute.
+const APPS: &str = "gpu_uuid,pid,used_gpu_memory";
 
 #[test]
 fn it_tells_what_nvidia_smi_tells() {
@@ -27,21 +30,31 @@ fn it_tells_what_nvidia_smi_tells() {
         let device = gpus.read(Duration::ZERO).devices.swap_remove(0);
         // What nvidia-smi prints of such a card.
         let line = "0, GPU-0, NVIDIA GeForce RTX 4090, 00000000:01:00.0, 24576, 17920, 71, 61, 312.50, 450.00, 2520, \
-                    10501, 4, 4, 8, 16";
-        return compare(line, &device);
+                    10501, 4, 4, 8, 16, 6144, 45, 0x0000000000000044";
+        compare(line, &device);
+        return compare_apps("GPU-0, 4711, 17408", &device);
     }
     say("ran on the real GPU of this machine");
     let mut gpus = Gpus::new(Roots::of_machine(None));
     let sample = gpus.read(Duration::ZERO);
-    let query = [&format!("--query-gpu={FIELDS}"), "--format=csv,noheader,nounits"];
-    let told = Command::new("nvidia-smi").args(query).output().expect("nvidia-smi comes with the driver");
-    assert!(told.status.success(), "{told:?}");
-    let told = String::from_utf8(told.stdout).unwrap();
+    let told = ask(&format!("--query-gpu={FIELDS}"));
+    let apps = ask(&format!("--query-compute-apps={APPS}"));
     assert_eq!(told.lines().count(), sample.devices.len(), "{sample:#?}");
     for (line, device) in told.lines().zip(&sample.devices) {
         say(&format!("nvidia-smi: {line}\ncorral: {device:?}"));
         compare(line, device);
+        // A part that is divided tells its processes under its own name.
+        if device.parts.is_empty() {
+            compare_apps(&apps, device);
+        }
     }
+}
+
+fn ask(query: &str) -> String {
+    let told = Command::new("nvidia-smi").args([query, "--format=csv,noheader,nounits"]).output();
+    let told = told.expect("nvidia-smi comes with the driver");
+    assert!(told.status.success(), "{told:?}");
+    String::from_utf8(told.stdout).unwrap()
 }
 
 /// Not captured: it is to be seen in each run.
@@ -80,4 +93,37 @@ fn compare(line: &str, device: &GpuDevice) {
     same(13, pcie.max_generation.map(f64::from), 0.0);
     same(14, pcie.width.map(f64::from), 0.0);
     same(15, pcie.max_width.map(f64::from), 0.0);
+    same(16, mebibytes(device.mem_free_bytes), 64.0);
+    same(17, device.fan_percent, 5.0);
+    let told = u64::from_str_radix(fields[18].trim_start_matches("0x"), 16).ok();
+    assert_eq!(told.map(throttles), device.throttle.as_deref().map(lasting), "field 18 of {FIELDS}: {}", fields[18]);
+}
+
+/// What the bits of nvml.h (`nvmlClocksEventReason...`) mean, without those that come and go within a moment.
+fn throttles(bits: u64) -> BTreeSet<&'static str> {
+    let table = [(0x2, Throttle::Setting), (0x100, Throttle::Setting), (0x10, Throttle::SyncBoost)];
+    let lasting = table.into_iter().chain([(0x20, Throttle::Thermal), (0x40, Throttle::Thermal)]);
+    let lasting = lasting.chain([(0x80, Throttle::PowerBrake)]);
+    lasting.filter(|(bit, _)| bits & bit != 0).map(|(_, reason)| reason.words()).collect()
+}
+
+fn lasting(reasons: &[Throttle]) -> BTreeSet<&'static str> {
+    let moves = [Throttle::Idle, Throttle::PowerCap, Throttle::Hardware];
+    reasons.iter().filter(|reason| !moves.contains(reason)).map(|reason| reason.words()).collect()
+}
+
+/// Each process that computes is among ours, with as much memory.
+fn compare_apps(told: &str, device: &GpuDevice) {
+    for line in told.lines() {
+        let fields: Vec<&str> = line.split(", ").map(str::trim).collect();
+        let &[uuid, pid, memory] = fields.as_slice() else { panic!("{APPS}: {line}") };
+        if uuid != device.uuid {
+            continue;
+        }
+        let ours = device.processes.iter().find(|process| process.pid.to_string() == pid);
+        let ours = ours.unwrap_or_else(|| panic!("{line}: {:?}", device.processes));
+        let (theirs, ours) = (memory.parse::<u64>().ok(), ours.mem_bytes.map(|bytes| bytes >> 20));
+        let near = theirs.zip(ours).is_none_or(|(theirs, ours)| theirs.abs_diff(ours) <= 64);
+        assert!(near && theirs.is_some() == ours.is_some(), "{line}: {ours:?} MiB");
+    }
 }

@@ -162,8 +162,12 @@ fn similar(folder: &Path, wanted: &Path) -> Option<String> {
 
 #[cfg(test)]
 mod tests {
+    use std::os::unix::fs::PermissionsExt;
+
     use corral_testkit::TinyModel;
     use corral_testkit::gguf::{not_a_gguf, truncated};
+
+    use rustix::thread::CapabilitySets;
 
     use super::*;
 
@@ -256,15 +260,34 @@ mod tests {
         LocalModelFiles.prefetch(&spec(path("pipe.gguf")), &Job::unwatched()).await;
     }
 
+    /// Works as a user who is not root, in a thread of its own: root may read everything.
+    fn without_privileges<T: Send>(work: impl FnOnce() -> T + Send) -> T {
+        let unprivileged = || {
+            let sets = rustix::thread::capabilities(None).unwrap();
+            let none = rustix::thread::CapabilitySet::empty();
+            rustix::thread::set_capabilities(None, CapabilitySets { effective: none, ..sets }).unwrap();
+            work()
+        };
+        std::thread::scope(|scope| scope.spawn(unprivileged).join().unwrap())
+    }
+
     #[test]
     fn a_file_without_the_right_to_read_it_is_named() {
         let dir = tempfile::tempdir().unwrap();
-        let file = dir.path().join("m.gguf");
+        let (file, inner) = (dir.path().join("m.gguf"), dir.path().join("closed/m.gguf"));
+        fs::create_dir(dir.path().join("closed")).unwrap();
         TinyModel::new(1).write(&file).unwrap();
-        let error = unreadable(&file, io::Error::from(io::ErrorKind::PermissionDenied));
-        assert_eq!(error.code(), Code::ModelFileMissing);
-        assert!(error.to_string().contains("permission denied"), "{error:?}");
-        assert!(error.body().hint.unwrap().contains("right to read"));
+        fs::copy(&file, &inner).unwrap();
+        without_privileges(|| check_model(&file).and_then(|()| check_model(&inner))).unwrap();
+        fs::set_permissions(&file, PermissionsExt::from_mode(0o000)).unwrap();
+        fs::set_permissions(inner.parent().unwrap(), PermissionsExt::from_mode(0o600)).unwrap();
+        for path in [file, inner] {
+            let (checked, read) = without_privileges(|| (check_model(&path), read_model(&path)));
+            let error = checked.unwrap_err();
+            assert_eq!((error.code(), error.to_string()), (Code::ModelFileMissing, read.unwrap_err().to_string()));
+            assert!(error.to_string().to_lowercase().contains("permission denied"), "{error:?}");
+            assert!(error.body().hint.unwrap().contains("right to read"));
+        }
     }
 
     #[test]
@@ -285,6 +308,13 @@ mod tests {
         std::os::unix::fs::symlink(part(1), part(2)).unwrap();
         let error = read_model(&part(1)).unwrap_err();
         assert!(error.to_string().contains("part 1 of 2"), "{error}");
+        assert_eq!(check_model(&part(1)).unwrap_err().to_string(), error.to_string());
+        // Each is a link to the other.
+        fs::remove_file(part(1)).unwrap();
+        std::os::unix::fs::symlink(part(2), part(1)).unwrap();
+        let error = read_model(&part(1)).unwrap_err();
+        assert_eq!(error.code(), Code::ModelFileMissing);
+        assert!(error.to_string().contains("m-00001-of-00002.gguf` is a link that leads back to itself"), "{error}");
         assert_eq!(check_model(&part(1)).unwrap_err().to_string(), error.to_string());
     }
 

@@ -101,6 +101,15 @@ function details({ clocks, pcie, power_limit_w, fan_percent, throttle }: GpuDevi
     .join(" · ");
 }
 
+/** A driver keeps some memory for itself; more than that is somebody's of whom it does not tell. */
+const OWN_BYTES = 2 ** 30;
+
+function nobody(device: GpuDevice): string {
+  return (device.mem_used_bytes ?? 0) > OWN_BYTES
+    ? "The driver does not say who holds it."
+    : "No process holds memory of this GPU.";
+}
+
 function Device(props: { device: GpuDevice }) {
   const corral = useCorral();
   const device = () => corral.gpu()?.devices.find((one) => one.uuid === props.device.uuid) ?? props.device;
@@ -115,6 +124,7 @@ function Device(props: { device: GpuDevice }) {
         <span class="muted">
           GPU {device().index}
           <Show when={free() != null}> · {bytes(free())} free</Show>
+          <Show when={device().mem_shared_bytes}>{(shared) => <> · {bytes(shared())} of it the machine's</>}</Show>
           <Show when={STATES[device().state]}>{(state) => <> · {state()}</>}</Show>
         </span>
       </header>
@@ -169,7 +179,7 @@ function Device(props: { device: GpuDevice }) {
         )}
       </For>
       <h3>Who holds the memory</h3>
-      <Show when={processes().length} fallback={<p class="muted">No process holds memory of this GPU.</p>}>
+      <Show when={processes().length} fallback={<p class="muted">{nobody(device())}</p>}>
         <table class="listing">
           <thead>
             <tr>

@@ -61,6 +61,11 @@ test("GPUs: their readings, who holds the memory, and a sentence where there is 
   await page.reload();
   await expect(card).toContainText("asleep");
   await expect(card).toContainText(reason);
+  // One whose driver does not say who is on it, and that is a part of the processor.
+  await gpus(page, { source: "amdgpu", devices: [{ ...DEVICE, mem_shared_bytes: 23 * 2 ** 30, processes: [] }] });
+  await page.reload();
+  await expect(card).toContainText("23.0 GiB of it the machine's");
+  await expect(card).toContainText("The driver does not say who holds it.");
   await gpus(page, { source: "none", reason: "libnvidia-ml.so is not there", devices: [] });
   await page.reload();
   await expect(page.getByText("libnvidia-ml.so is not there")).toBeVisible();

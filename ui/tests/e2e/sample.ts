@@ -18,6 +18,7 @@ export const DEVICE: GpuDevice = {
   mem_used_bytes: 17 * GIB,
   mem_free_bytes: 6.5 * GIB,
   mem_total_bytes: 24 * GIB,
+  mem_shared_bytes: null,
   temperature_c: 61,
   power_w: 312,
   power_limit_w: 450,

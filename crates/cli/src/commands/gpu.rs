@@ -115,7 +115,9 @@ fn of_device(device: &GpuDevice, names: &Names) -> Vec<Vec<Cell>> {
     row("state", state.to_owned(), style);
     row("reason", device.reason.clone().unwrap_or_default(), Style::new());
     row("use", together([whole(device.util_percent, "%"), clocks(device)]), Style::new());
-    row("memory", memory(device.mem_used_bytes, device.mem_total_bytes), Style::new());
+    let shared = device.mem_shared_bytes.map(|shared| format!("{} of it the machine's", text::size(shared)));
+    let own = memory(device.mem_used_bytes, device.mem_total_bytes);
+    row("memory", together([own, shared.unwrap_or_default()]), Style::new());
     let power = match (device.power_w, device.power_limit_w) {
         (Some(power), Some(limit)) => format!("{power:.0} of {limit:.0} W"),
         (power, _) => whole(power, "W"),
@@ -252,6 +254,20 @@ mod tests {
             "             python (9) in container 8f31c2d4a9b0, 1 B\n",
             "             process 12\n",
         );
+        assert_eq!(shown(&reading(vec![device], None)), expected);
+    }
+
+    #[test]
+    fn memory_that_is_the_machines_is_told_as_such() {
+        let device = GpuDevice {
+            name: "AMD Radeon 8060S".to_owned(),
+            mem_used_bytes: Some(16_000_000_000),
+            mem_total_bytes: Some(64_000_000_000),
+            mem_shared_bytes: Some(63_500_000_000),
+            ..GpuDevice::default()
+        };
+        let expected =
+            "GPU 0  AMD Radeon 8060S\n  memory  16.0 GB of 64.0 GB  25%  63.5 GB of it the machine's\n";
         assert_eq!(shown(&reading(vec![device], None)), expected);
     }
 

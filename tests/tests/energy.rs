@@ -99,6 +99,14 @@ impl Bed {
     }
 }
 
+/// How many requests there were, and of how many the energy was measured.
+fn measured(usage: &Value, key: &str) -> (u64, u64) {
+    let row = usage["rows"].as_array().unwrap().iter().find(|row| row["key"] == key);
+    let count =
+        |name: &str| row.and_then(|row| row[name].as_u64()).unwrap_or_else(|| panic!("{name} of {key:?}: {usage:#}"));
+    (count("requests"), count("energy_requests"))
+}
+
 fn joules(usage: &Value, key: &str) -> Option<f64> {
     let row = usage["rows"].as_array().unwrap().iter().find(|row| row["key"] == key);
     row.unwrap_or_else(|| panic!("a row of {key:?}: {usage:#}"))["energy_joules"].as_f64()
@@ -143,6 +151,7 @@ fn two_requests_share_what_the_counter_says_down_to_the_bill() {
     assert_eq!(bed.looks(), looks);
     bed.open.ask_now(&Question::new(Manner::Messages, "hello")).complete();
     let after = bed.usage("model", 3);
+    assert_eq!(measured(&after, "a"), (3, 3), "{after:#}");
     assert_eq!(joules(&after, "a"), Some(7.2e6), "what was taken meanwhile is nobody's: {after:#}");
     assert!(bed.looks() >= looks + 2, "at its beginning and at its end");
 }
@@ -174,4 +183,8 @@ fn where_there_is_no_counter_the_power_is_added_up_and_a_gpu_that_is_lost_costs_
     drop(stream);
     let usage = bed.usage("session", 2);
     assert_eq!(joules(&usage, &id), None, "it is not known, and not nothing: {usage:#}");
+    assert_eq!(measured(&usage, &id), (1, 0), "{usage:#}");
+    assert_eq!(measured(&bed.usage("model", 2), "a"), (2, 1));
+    let shown = String::from_utf8(bed.daemon.corral(&["usage"]).stdout).unwrap();
+    assert!(shown.lines().last().unwrap().ends_with("  1 of 2"), "{shown}");
 }

@@ -1147,6 +1147,12 @@ export interface components {
              * @description Joules that the GPUs took for those requests whose energy was measured; none where none was.
              */
             energy_joules?: number | null;
+            /**
+             * Format: uint64
+             * @description Of those that have ended, those whose energy was measured.
+             * @default 0
+             */
+            energy_requests: number;
         };
         /** @description One slot of a server. */
         LiveSlot: {
@@ -1730,6 +1736,11 @@ export interface components {
              * @description Joules that the GPUs took for those requests whose energy was measured; none where none was.
              */
             energy_joules?: number | null;
+            /**
+             * Format: uint64
+             * @description Of the requests, those whose energy was measured; none where that is not known of all of them.
+             */
+            energy_requests?: number | null;
         };
     };
     responses: never;

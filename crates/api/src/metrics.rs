@@ -71,6 +71,7 @@ pub struct Metrics {
     requests: Family<[Label; 3], Counter>,
     tokens: Family<[Label; 2], Counter>,
     energy: Family<[Label; 1], Counter<f64, AtomicU64>>,
+    energy_requests: Family<[Label; 1], Counter>,
     request_seconds: Histograms,
     first_token_seconds: Histograms,
     overhead_seconds: Histogram,
@@ -99,6 +100,7 @@ impl Metrics {
             requests: Family::default(),
             tokens: Family::default(),
             energy: Family::default(),
+            energy_requests: Family::default(),
             request_seconds: histograms(|| Histogram::new(REQUEST)),
             first_token_seconds: histograms(|| Histogram::new(FIRST_TOKEN)),
             overhead_seconds: Histogram::new(OVERHEAD),
@@ -131,6 +133,7 @@ impl Metrics {
             self.requests.get_or_create(&labels).inc();
             if let Some(energy) = record.energy {
                 self.energy.get_or_create(&of_model).inc_by(energy.joules());
+                self.energy_requests.get_or_create(&of_model).inc();
             }
             // Where nobody answered there is nothing to be measured.
             if record.model.is_none() || record.end == RequestEnd::Refused {
@@ -166,6 +169,11 @@ impl Metrics {
             "What the GPUs took for requests, where it was measured",
             Unit::Joules,
             self.energy.clone(),
+        );
+        registry.register(
+            "corral_energy_requests",
+            "Inference requests whose energy was measured: those of corral_energy_joules",
+            self.energy_requests.clone(),
         );
         registry.register(
             "corral_request_duration_seconds",

@@ -111,4 +111,7 @@ pub struct LiveSession {
     /// Joules that the GPUs took for those requests whose energy was measured; none where none was.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub energy_joules: Option<f64>,
+    /// Of those that have ended, those whose energy was measured.
+    #[serde(default)]
+    pub energy_requests: u64,
 }

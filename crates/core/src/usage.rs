@@ -155,4 +155,7 @@ pub struct UsageRow {
     /// Joules that the GPUs took for those requests whose energy was measured; none where none was.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub energy_joules: Option<f64>,
+    /// Of the requests, those whose energy was measured; none where that is not known of all of them.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub energy_requests: Option<u64>,
 }

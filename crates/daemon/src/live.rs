@@ -143,6 +143,7 @@ impl LiveSource for LiveReader {
                 tokens_out: sums.tokens.output,
                 tokens_cached: sums.tokens.cached,
                 energy_joules: sums.energy.map(Millijoules::joules),
+                energy_requests: sums.measured,
             }
         });
         let live = Live {
@@ -210,6 +211,7 @@ struct Sums {
     tokens: Tokens,
     /// Of those whose energy was measured.
     energy: Option<Millijoules>,
+    measured: u64,
     /// The model that answered last.
     model: Option<ModelId>,
 }
@@ -236,6 +238,7 @@ impl Recent {
                 if let Some(energy) = energy {
                     let before = of.energy.unwrap_or_default();
                     of.energy = Some(Millijoules(before.0.saturating_add(energy.0)));
+                    of.measured += 1;
                 }
             }
             match sums.minutes.iter_mut().find(|(there, ..)| *there == minute) {

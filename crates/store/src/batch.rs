@@ -32,7 +32,7 @@ pub(crate) struct Writer {
 }
 
 /// What is summed up in each bucket.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Sums {
     pub(crate) requests: i64,
     pub(crate) tokens_in: i64,
@@ -40,6 +40,23 @@ pub(crate) struct Sums {
     pub(crate) tokens_cached: i64,
     pub(crate) duration_us: i64,
     pub(crate) energy_mj: i64,
+    /// Of the requests, those whose energy was measured; none where that is not known of all of them.
+    pub(crate) energy_requests: Option<i64>,
+}
+
+impl Default for Sums {
+    /// Those of no request.
+    fn default() -> Self {
+        Self {
+            requests: 0,
+            tokens_in: 0,
+            tokens_out: 0,
+            tokens_cached: 0,
+            duration_us: 0,
+            energy_mj: 0,
+            energy_requests: Some(0),
+        }
+    }
 }
 
 impl Sums {
@@ -50,6 +67,8 @@ impl Sums {
         self.tokens_cached = self.tokens_cached.saturating_add(other.tokens_cached);
         self.duration_us = self.duration_us.saturating_add(other.duration_us);
         self.energy_mj = self.energy_mj.saturating_add(other.energy_mj);
+        let both = self.energy_requests.zip(other.energy_requests);
+        self.energy_requests = both.map(|(these, more)| these.saturating_add(more));
     }
 
     fn of(record: &RequestRecord) -> Self {
@@ -60,6 +79,7 @@ impl Sums {
             tokens_cached: count(record.tokens.cached),
             duration_us: micros(record.duration),
             energy_mj: record.energy.map_or(0, |energy| count(energy.0)),
+            energy_requests: Some(record.energy.is_some().into()),
         }
     }
 }
@@ -158,13 +178,13 @@ fn write(
     }
     for (table, all) in [("usage_by_model", by_model), ("usage_by_session", by_session)] {
         let mut upsert = transaction.prepare_cached(&format!(
-            "INSERT INTO {table} VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8) ON CONFLICT DO UPDATE SET
+            "INSERT INTO {table} VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9) ON CONFLICT DO UPDATE SET
                  requests = requests + ?3, tokens_in = tokens_in + ?4, tokens_out = tokens_out + ?5,
                  tokens_cached = tokens_cached + ?6, duration_us = duration_us + ?7,
-                 energy_mj = energy_mj + ?8"
+                 energy_mj = energy_mj + ?8, energy_requests = energy_requests + ?9"
         ))?;
         for ((bucket, name), sums) in all {
-            let Sums { requests, tokens_in, tokens_out, tokens_cached, duration_us, energy_mj } = sums;
+            let Sums { requests, tokens_in, tokens_out, tokens_cached, duration_us, energy_mj, energy_requests } = sums;
             upsert.execute(params![
                 bucket,
                 name,
@@ -173,7 +193,8 @@ fn write(
                 tokens_out,
                 tokens_cached,
                 duration_us,
-                energy_mj
+                energy_mj,
+                energy_requests
             ])?;
         }
     }

@@ -108,6 +108,7 @@ fn what_is_recorded_is_written_soon() {
         tokens_cached: tokens_in / 2,
         seconds: 2.0,
         energy_joules: None,
+        energy_requests: Some(0),
     };
     assert_eq!(rows, [row("b", 300), row("a", 100)]);
 }

@@ -4,7 +4,7 @@ use rusqlite::{Connection, Transaction, TransactionBehavior};
 
 /// Each step leads from the schema before it to its own number, which is kept in `PRAGMA user_version`. A step that was
 /// released is never changed: files that it has made are out there.
-const STEPS: [&str; 4] = [
+const STEPS: [&str; 5] = [
     "CREATE TABLE operations (
          id TEXT PRIMARY KEY, kind TEXT NOT NULL, from_model TEXT, to_model TEXT,
          started_ms INTEGER NOT NULL, ended_ms INTEGER, error TEXT
@@ -58,10 +58,19 @@ const STEPS: [&str; 4] = [
     "ALTER TABLE requests ADD COLUMN energy_mj INTEGER;
      ALTER TABLE usage_by_model ADD COLUMN energy_mj INTEGER NOT NULL DEFAULT 0;
      ALTER TABLE usage_by_session ADD COLUMN energy_mj INTEGER NOT NULL DEFAULT 0;",
+    // Of the requests summed up, those whose energy was measured; none where their rows are not there to tell.
+    "ALTER TABLE usage_by_model ADD COLUMN energy_requests INTEGER;
+     UPDATE usage_by_model SET energy_requests = (
+         SELECT CASE WHEN count(*) = usage_by_model.requests THEN count(energy_mj) END FROM requests AS one
+         WHERE one.at_ms >= bucket * 900000 AND one.at_ms < (bucket + 1) * 900000 AND one.model = name);
+     ALTER TABLE usage_by_session ADD COLUMN energy_requests INTEGER;
+     UPDATE usage_by_session SET energy_requests = (
+         SELECT CASE WHEN count(*) = usage_by_session.requests THEN count(energy_mj) END FROM requests AS one
+         WHERE one.at_ms >= bucket * 900000 AND one.at_ms < (bucket + 1) * 900000 AND one.session = name);",
 ];
 
 /// The schema that this version uses.
-const VERSION: i64 = 4;
+const VERSION: i64 = 5;
 
 /// How the file stands to this version of Corral.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -106,6 +115,7 @@ mod tests {
     use corral_core::Code;
     use corral_core::ports::{Journal, UsageSource};
     use corral_core::snapshot::OperationKind::{Start, Switch};
+    use corral_core::usage::UsageBy;
 
     use super::*;
     use crate::Store;
@@ -156,6 +166,61 @@ mod tests {
         connection.pragma_update(None, "user_version", 2).unwrap();
         let history = Store::open(&path).unwrap().history(10).unwrap();
         assert_eq!(history.iter().map(|past| past.total_ms).collect::<Vec<_>>(), [Some(720), Some(0)]);
+    }
+
+    #[test]
+    fn how_many_requests_were_measured_is_counted_anew_where_their_rows_are_there() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("corral.sqlite3");
+        let connection = Connection::open(&path).unwrap();
+        connection.execute_batch(MADE_BY_1).unwrap();
+        for step in &STEPS[1..4] {
+            connection.execute_batch(step).unwrap();
+        }
+        // Of two models and of none, on both sides of 1970, in the first and the last millisecond of a quarter of an hour;
+        // of the last quarter a row is missing.
+        let rows = [(-900_000, 1, 5), (-1, 1, -1), (0, 1, 0), (0, 2, -1), (899_999, 0, 7), (900_000, 1, 9)];
+        for (at, model, energy) in rows {
+            let energy = (energy >= 0).then_some(energy);
+            connection
+                .execute(
+                    "INSERT INTO requests VALUES (?1, 3, ?2, 1, 200, 1, 1, 1, 1, NULL, 1, 1, 1, ?3)",
+                    rusqlite::params![at, model, energy],
+                )
+                .unwrap();
+        }
+        connection
+            .execute_batch(
+                "INSERT INTO names VALUES (1, 'a'), (2, 'b'), (3, 's');
+                 INSERT INTO usage_by_model VALUES (-1, 1, 2, 1, 1, 1, 1, 5), (0, 1, 1, 1, 1, 1, 1, 0),
+                     (0, 2, 1, 1, 1, 1, 1, 0), (0, 0, 1, 1, 1, 1, 1, 7), (1, 1, 2, 1, 1, 1, 1, 20);
+                 INSERT INTO usage_by_session VALUES (-1, 3, 2, 1, 1, 1, 1, 5), (0, 3, 3, 1, 1, 1, 1, 7),
+                     (1, 3, 2, 1, 1, 1, 1, 20);
+                 PRAGMA user_version = 4;",
+            )
+            .unwrap();
+        let store = Store::open(&path).unwrap();
+        let counted = |by, quarters: (i64, i64)| {
+            let at = |quarter| jiff::Timestamp::from_millisecond(quarter * 900_000).ok();
+            let rows = store.usage(by, at(quarters.0), at(quarters.1), &jiff::tz::TimeZone::UTC).unwrap();
+            let mut rows: Vec<_> =
+                rows.into_iter().map(|row| (row.key, row.requests, row.energy_requests, row.energy_joules)).collect();
+            rows.sort_by(|a, b| a.0.cmp(&b.0));
+            rows
+        };
+        let name = str::to_owned;
+        let known =
+            [(name(""), 1, Some(1), Some(0.007)), (name("a"), 3, Some(2), Some(0.005)), (name("b"), 1, Some(0), None)];
+        assert_eq!(counted(UsageBy::Model, (-1, 1)), known);
+        assert_eq!(counted(UsageBy::Session, (-1, 1)), [(name("s"), 5, Some(3), Some(0.012))]);
+        let unknown = |key| [(name(key), 2, None, Some(0.02))];
+        assert_eq!(counted(UsageBy::Model, (1, 2)), unknown("a"));
+        assert_eq!(counted(UsageBy::Session, (1, 2)), unknown("s"));
+        // What is added to it stays unknown.
+        let record = crate::ledger::tests::request(900_001, "a", 1);
+        crate::batch::Writer::new(path).write(&[record]).unwrap();
+        let more = counted(UsageBy::Model, (1, 2));
+        assert_eq!((more[0].1, more[0].2), (3, None));
     }
 
     #[test]

@@ -78,6 +78,7 @@ fn sums(row: &Row<'_>, from: usize) -> rusqlite::Result<Sums> {
         tokens_cached: row.get(from + 3)?,
         duration_us: row.get(from + 4)?,
         energy_mj: row.get(from + 5)?,
+        energy_requests: row.get(from + 6)?,
     })
 }
 
@@ -95,8 +96,8 @@ fn add_up(
     Ok(())
 }
 
-const SUMS: &str = "requests, tokens_in, tokens_out, tokens_cached, duration_us, energy_mj";
-const ONE: &str = "1, tokens_in, tokens_out, tokens_cached, duration_us, coalesce(energy_mj, 0)";
+const SUMS: &str = "requests, tokens_in, tokens_out, tokens_cached, duration_us, energy_mj, energy_requests";
+const ONE: &str = "1, tokens_in, tokens_out, tokens_cached, duration_us, coalesce(energy_mj, 0), energy_mj IS NOT NULL";
 
 fn named(reader: &Connection, table: &str, column: &str, span: &Span) -> rusqlite::Result<Vec<UsageRow>> {
     let mut all = HashMap::new();
@@ -150,6 +151,8 @@ fn by_day(reader: &Connection, span: &Span, zone: &TimeZone) -> rusqlite::Result
 #[expect(clippy::cast_precision_loss, reason = "a fraction of a second is of no interest after 285 years")]
 fn row(key: String, sums: Sums) -> UsageRow {
     let count = |number: i64| u64::try_from(number).unwrap_or(0);
+    // A short request may have been measured and have taken nothing.
+    let measured = sums.energy_mj > 0 || sums.energy_requests.is_some_and(|requests| requests > 0);
     UsageRow {
         key,
         label: None,
@@ -158,7 +161,8 @@ fn row(key: String, sums: Sums) -> UsageRow {
         tokens_out: count(sums.tokens_out),
         tokens_cached: count(sums.tokens_cached),
         seconds: sums.duration_us as f64 / 1e6,
-        energy_joules: (sums.energy_mj > 0).then(|| sums.energy_mj as f64 / 1e3),
+        energy_joules: measured.then(|| sums.energy_mj as f64 / 1e3),
+        energy_requests: sums.energy_requests.map(count),
     }
 }
 

@@ -41,19 +41,19 @@ fn records() -> impl Strategy<Value = Vec<RequestRecord>> {
             duration: Duration::from_micros(micros),
             held: Duration::ZERO,
             overhead: Duration::from_micros(9),
-            energy: (micros % 3 == 0).then_some(Millijoules(micros % 100_000)),
+            energy: (micros % 3 == 0).then_some(Millijoules(micros / 9 % 4 * 25_000)),
         },
     );
     prop::collection::vec(record, 0..60)
 }
 
-/// The sums, taken one by one: requests, tokens in, out and cached, microseconds, millijoules.
+/// The sums, taken one by one: requests, tokens in, out and cached, microseconds, millijoules, and how many had those.
 fn expected(
     records: &[RequestRecord],
     (since, until): (Option<i64>, Option<i64>),
     key: impl Fn(&RequestRecord) -> String,
-) -> BTreeMap<String, [u64; 6]> {
-    let mut all = BTreeMap::<String, [u64; 6]>::new();
+) -> BTreeMap<String, [u64; 7]> {
+    let mut all = BTreeMap::<String, [u64; 7]>::new();
     for record in records {
         let at = record.at.as_millisecond();
         if since.is_some_and(|since| at < since) || until.is_some_and(|until| at >= until) {
@@ -62,8 +62,9 @@ fn expected(
         let Tokens { input, cached, output } = record.tokens;
         let micros = u64::try_from(record.duration.as_micros()).unwrap();
         let energy = record.energy.map_or(0, |energy| energy.0);
+        let measured = u64::from(record.energy.is_some());
         let sums = all.entry(key(record)).or_default();
-        for (sum, more) in sums.iter_mut().zip([1, input, output, cached, micros, energy]) {
+        for (sum, more) in sums.iter_mut().zip([1, input, output, cached, micros, energy, measured]) {
             *sum += more;
         }
     }
@@ -71,17 +72,21 @@ fn expected(
 }
 
 #[expect(clippy::cast_precision_loss, reason = "as it is done for people")]
-fn rows(sums: BTreeMap<String, [u64; 6]>) -> Vec<UsageRow> {
-    let row = |(key, [requests, tokens_in, tokens_out, tokens_cached, micros, energy]): (String, [u64; 6])| UsageRow {
-        key,
-        label: None,
-        requests,
-        tokens_in,
-        tokens_out,
-        tokens_cached,
-        seconds: micros as f64 / 1e6,
-        energy_joules: (energy > 0).then(|| energy as f64 / 1e3),
-    };
+fn rows(sums: BTreeMap<String, [u64; 7]>) -> Vec<UsageRow> {
+    let row =
+        |(key, [requests, tokens_in, tokens_out, tokens_cached, micros, energy, measured]): (String, [u64; 7])| {
+            UsageRow {
+                key,
+                label: None,
+                requests,
+                tokens_in,
+                tokens_out,
+                tokens_cached,
+                seconds: micros as f64 / 1e6,
+                energy_joules: (measured > 0).then(|| energy as f64 / 1e3),
+                energy_requests: Some(measured),
+            }
+        };
     sums.into_iter().map(row).collect()
 }
 

@@ -1,5 +1,6 @@
 import type { UsageBy, UsageRow } from "../types";
 import { csv } from "./csv";
+import { count } from "./format";
 
 const JOULES_PER_KWH = 3.6e6;
 
@@ -28,6 +29,7 @@ export function sum(rows: UsageRow[]): Omit<UsageRow, "key" | "label"> {
     tokens_out: 0,
     tokens_cached: 0,
     seconds: 0,
+    energy_requests: 0,
   };
   for (const row of rows) {
     total.requests += row.requests;
@@ -36,8 +38,17 @@ export function sum(rows: UsageRow[]): Omit<UsageRow, "key" | "label"> {
     total.tokens_cached += row.tokens_cached;
     total.seconds += row.seconds;
     if (row.energy_joules != null) total.energy_joules = (total.energy_joules ?? 0) + row.energy_joules;
+    if (row.energy_requests == null) total.energy_requests = null;
+    else if (total.energy_requests != null) total.energy_requests += row.energy_requests;
   }
   return total;
+}
+
+/** Of how many requests a sum of energy is, in words, where it is not that of all of them; nothing where there is no such sum. */
+export function coverage(sum: Pick<UsageRow, "requests" | "energy_joules" | "energy_requests">): string | null {
+  if (sum.energy_joules == null || sum.energy_requests === sum.requests) return null;
+  if (sum.energy_requests == null) return "of how many requests is unknown";
+  return `${count(sum.energy_requests)} of ${count(sum.requests)} requests measured`;
 }
 
 /** The days that a span goes back to, today included; all that there is where it is not limited. */
@@ -122,6 +133,7 @@ export function usageCsv(rows: UsageRow[], by: UsageBy): string {
     "tokens_out",
     "seconds",
     "energy_joules",
+    "energy_requests",
   ];
   return csv(
     header,
@@ -134,6 +146,7 @@ export function usageCsv(rows: UsageRow[], by: UsageBy): string {
       row.tokens_out,
       Math.round(row.seconds * 1000) / 1000,
       row.energy_joules ?? "",
+      row.energy_requests ?? "",
     ]),
   );
 }

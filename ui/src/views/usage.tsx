@@ -1,9 +1,22 @@
 import { createResource, createSignal, For, Show } from "solid-js";
 import { asFailure } from "../lib/failure";
-import { count, duration, energy, money, percent, tokens } from "../lib/format";
-import { cost, currency, dayColumns, dayOf, rowName, SPANS, type Span, sum, usageBars, usageCsv } from "../lib/usage";
+import { count, duration, money, percent, tokens } from "../lib/format";
+import {
+  cost,
+  coverage,
+  currency,
+  dayColumns,
+  dayOf,
+  rowName,
+  SPANS,
+  type Span,
+  sum,
+  usageBars,
+  usageCsv,
+} from "../lib/usage";
 import { Chart, type Line } from "../parts/chart";
 import { Button, Segments } from "../parts/controls";
+import { Energy } from "../parts/energy";
 import { Failed, Loading, Nothing } from "../parts/states";
 import { View } from "../parts/view";
 import { type Corral, useCorral } from "../state/corral";
@@ -222,10 +235,14 @@ function Table(props: { rows: UsageRow[]; by: UsageBy; price: string | null | un
                 </td>
                 <td class="number">{duration(row.seconds * 1000)}</td>
                 <Show when={measured()}>
-                  <td class="number">{energy(row.energy_joules)}</td>
+                  <td class="number">
+                    <Energy of={row} />
+                  </td>
                 </Show>
                 <Show when={priced()}>
-                  <td class="number">{spent(row)}</td>
+                  <td class="number" title={coverage(row) ?? undefined}>
+                    {spent(row)}
+                  </td>
                 </Show>
               </tr>
             )}
@@ -245,10 +262,14 @@ function Table(props: { rows: UsageRow[]; by: UsageBy; price: string | null | un
             <td class="number">{tokens(total().tokens_out)}</td>
             <td class="number">{duration(total().seconds * 1000)}</td>
             <Show when={measured()}>
-              <td class="number">{energy(total().energy_joules)}</td>
+              <td class="number">
+                <Energy of={total()} />
+              </td>
             </Show>
             <Show when={priced()}>
-              <td class="number">{spent(total())}</td>
+              <td class="number" title={coverage(total()) ?? undefined}>
+                {spent(total())}
+              </td>
             </Show>
           </tr>
         </tfoot>

@@ -105,6 +105,7 @@ export async function usage(page: Page): Promise<void> {
     tokens_out: 84_211 * scale,
     seconds: 1932.5 * scale,
     energy_joules: 612_000 * scale,
+    energy_requests: 41 * scale,
   });
   const rows: Record<string, UsageRow[]> = {
     day: Array.from({ length: 30 }, (_, day) => {

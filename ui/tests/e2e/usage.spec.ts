@@ -81,8 +81,8 @@ test("a real request shows by day, model and session, and goes out as CSV", asyn
   ]);
   expect(download.suggestedFilename()).toBe("corral-usage-model-7d.csv");
   const [header, row] = readFileSync(await download.path(), "utf8").split("\r\n");
-  expect(header).toBe("model,requests,tokens_in,tokens_cached,tokens_out,seconds,energy_joules");
-  expect(row).toMatch(/^tiny,1,\d+,\d+,\d+,[\d.]+,$/);
+  expect(header).toBe("model,requests,tokens_in,tokens_cached,tokens_out,seconds,energy_joules,energy_requests");
+  expect(row).toMatch(/^tiny,1,\d+,\d+,\d+,[\d.]+,,0$/);
 });
 
 const row = (key: string, label: string | null, read: number, cached: number, written: number): UsageRow => ({
@@ -96,12 +96,37 @@ const row = (key: string, label: string | null, read: number, cached: number, wr
 });
 
 /** What a month of work would tell: a fake at the port. */
-async function told(page: Page, rows: Record<string, UsageRow[]>) {
+async function told(page: Page, rows: Record<string, UsageRow[]>, price: string | null = null) {
   await page.route("**/usage?*", (route) => {
     const by = new URL(route.request().url()).searchParams.get("by") ?? "day";
-    return route.fulfill({ json: { by, rows: rows[by] ?? [], electricity_price: null } });
+    return route.fulfill({ json: { by, rows: rows[by] ?? [], electricity_price: price } });
   });
 }
+
+test("energy of some requests is not shown as that of all", async ({ page, open }) => {
+  const of = (key: string, joules?: number, measured?: number): UsageRow => ({
+    ...row(key, null, 10, 5, 1),
+    energy_joules: joules,
+    energy_requests: measured,
+  });
+  const rows = [of("2026-11-18", 720_000, 3), of("2026-11-19", undefined, 0), of("2026-11-20", 3600, 1)];
+  await told(page, { day: rows, model: [of("tiny", undefined, 0)], session: [of("s", 9)] }, "0.50 EUR");
+  await page.setViewportSize({ width: 760, height: 800 });
+  await open("usage");
+  const table = page.locator("table.listing");
+  const cells = (place: number) =>
+    table.locator("tr").nth(place).locator("td").nth(5).or(table.locator("tr").nth(place).locator("td").nth(6));
+  await expect(cells(1)).toHaveText(["1.0 Wh1 of 3 requests measured", "0.0005 EUR"]);
+  await expect(cells(2)).toHaveText(["–", "–"]);
+  await expect(cells(3)).toHaveText(["200.0 Wh", "0.10 EUR"]);
+  await expect(cells(4)).toHaveText(["201.0 Wh4 of 9 requests measured", "0.10 EUR"]);
+  for (const place of [1, 2, 3, 4]) for (const cell of await cells(place).all()) await expect(cell).toBeVisible();
+  expect(await violations(page)).toEqual([]);
+  await page.getByRole("radio", { name: "Session", exact: true }).check({ force: true });
+  await expect(cells(1)).toHaveText(["9.0 Jof how many requests is unknown", "0.000001 EUR"]);
+  await page.getByRole("radio", { name: "Model", exact: true }).check({ force: true });
+  await expect(table.getByRole("columnheader")).toHaveText(["Model", "Requests", "In", "Cached", "Out", "Time"]);
+});
 
 for (const colorScheme of ["light", "dark"] as const) {
   test.describe(colorScheme, () => {

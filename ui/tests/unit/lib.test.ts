@@ -144,9 +144,10 @@ test("usage adds up, has names, and goes out as CSV", () => {
   expect(sum(rows)).toMatchObject({ requests: 2, tokens_in: 11, tokens_cached: 4, tokens_out: 6 });
   expect(rows.map((one) => rowName(one, "model"))).toEqual(["a", "without a model"]);
   expect(usageCsv(rows, "session")).toBe(
-    "session,label,requests,tokens_in,tokens_cached,tokens_out,seconds,energy_joules\r\n" +
-      "a,,1,10,4,5,0.123,\r\n,,1,1,0,1,0.123,\r\n",
+    "session,label,requests,tokens_in,tokens_cached,tokens_out,seconds,energy_joules,energy_requests\r\n" +
+      "a,,1,10,4,5,0.123,,\r\n,,1,1,0,1,0.123,,\r\n",
   );
+  expect(usageCsv([{ ...rows[0], energy_joules: 2.5, energy_requests: 1 }], "model")).toMatch(/,0\.123,2\.5,1\r\n$/);
 });
 
 test("energy adds up where it was measured, and has a cost where its price is known", () => {

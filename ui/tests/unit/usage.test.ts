@@ -1,5 +1,5 @@
 import { expect, test } from "vitest";
-import { usageBars } from "../../src/lib/usage";
+import { coverage, sum, usageBars } from "../../src/lib/usage";
 import type { UsageRow } from "../../src/types";
 
 const row = (key: string, read: number, cached: number, written: number): UsageRow => ({
@@ -30,4 +30,23 @@ test("what is too much to be read is one bar at the end, and nothing of it is lo
   expect(sum((bar) => bar.total)).toBe(rows.reduce((all, one) => all + one.tokens_in + one.tokens_out, 0));
   expect([sum((bar) => bar.cached), sum((bar) => bar.written)]).toEqual([400, 40]);
   expect(usageBars(rows.slice(0, 12), name, 12).length).toBe(12);
+});
+
+test("a sum of energy says of how many requests it is where it is not of all", () => {
+  const of = (requests: number, measured: number | null | undefined, joules?: number): UsageRow => ({
+    ...row("a", 1, 0, 1),
+    requests,
+    energy_joules: joules,
+    energy_requests: measured,
+  });
+  expect(coverage(of(4000, 1200, 9))).toBe("1,200 of 4,000 requests measured");
+  expect(coverage(of(40, undefined, 9))).toBe("of how many requests is unknown");
+  expect([coverage(of(40, 40, 9)), coverage(of(40, 0)), coverage(of(40, null))]).toEqual([null, null, null]);
+  expect(sum([of(40, 12, 5), of(2, 2, 4), of(3, 0)])).toMatchObject({
+    requests: 45,
+    energy_requests: 14,
+    energy_joules: 9,
+  });
+  expect(sum([of(40, 12, 5), of(2, null, 4), of(3, 0)]).energy_requests).toBeNull();
+  expect(sum([of(3, 0)]).energy_joules).toBeUndefined();
 });

@@ -22,6 +22,7 @@ fn row(key: &str) -> UsageRow {
         tokens_cached: 900,
         seconds: 12.5,
         energy_joules: None,
+        energy_requests: None,
     }
 }
 
@@ -31,11 +32,16 @@ async fn usage_is_summed_up_as_it_was_asked_for() {
     let asked = || bench.usage.asked.lock().expect("not poisoned").take().expect("it was asked");
     assert_eq!(bench.get("/usage").await.body, r#"{"rows":[]}"#);
     assert_eq!(asked(), (UsageBy::Model, None, None));
-    *bench.usage.rows.lock().expect("not poisoned") = vec![row("a"), row("")];
+    *bench.usage.rows.lock().expect("not poisoned") = vec![
+        UsageRow { energy_joules: Some(1.5), energy_requests: Some(2), ..row("a") },
+        UsageRow { energy_requests: Some(0), ..row("") },
+    ];
     let answer = bench.get("/usage?by=session&since=30d").await;
     let expected = concat!(
-        r#"{"rows":[{"key":"a","requests":3,"tokens_in":1000,"tokens_out":50,"tokens_cached":900,"seconds":12.5},"#,
-        r#"{"key":"","requests":3,"tokens_in":1000,"tokens_out":50,"tokens_cached":900,"seconds":12.5}]}"#
+        r#"{"rows":[{"key":"a","requests":3,"tokens_in":1000,"tokens_out":50,"tokens_cached":900,"seconds":12.5,"#,
+        r#""energy_joules":1.5,"energy_requests":2},"#,
+        r#"{"key":"","requests":3,"tokens_in":1000,"tokens_out":50,"tokens_cached":900,"seconds":12.5,"#,
+        r#""energy_requests":0}]}"#
     );
     assert_eq!((answer.status, answer.body.as_str()), (200, expected));
     assert_eq!(serde_json::from_str::<UsageList>(&answer.body).expect("rows").rows.len(), 2);
@@ -142,6 +148,7 @@ async fn requests_are_counted() {
         r#"corral_gateway_overhead_seconds_bucket{le="0.00005"} 3"#,
         r#"corral_gateway_overhead_seconds_bucket{le="0.1"} 3"#,
         r#"corral_energy_joules_total{model="a"} 2.5"#,
+        r#"corral_energy_requests_total{model="a"} 2"#,
         "corral_requests_waiting 3",
         "corral_requests_running 2",
     ] {

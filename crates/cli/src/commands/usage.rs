@@ -72,8 +72,9 @@ fn render(list: &UsageList, args: &UsageArgs, paint: Paint) -> String {
         head("OUT").right(),
         head("TIME").right(),
     ]);
-    let energy =
-        Energies { shown: rows.iter().any(|row| row.energy_joules.is_some()), price: electricity_price.as_ref() };
+    let shown = rows.iter().any(|row| row.energy_joules.is_some());
+    let partly = shown && rows.iter().any(|row| row.energy_requests != Some(row.requests));
+    let energy = Energies { shown, partly, price: electricity_price.as_ref() };
     first.extend(energy.heads().map(|text| head(text).right()));
     let mut lines = vec![first];
     lines.extend(rows.iter().map(|row| {
@@ -93,30 +94,37 @@ fn line(key: Cell, label: Option<Cell>, row: &UsageRow, energy: Energies<'_>, st
         text::grouped(row.tokens_out),
         text::duration(row.seconds),
     ];
-    let numbers =
-        numbers.into_iter().chain(energy.cells(row.energy_joules)).map(|number| Cell::new(number).right().style(style));
+    let numbers = numbers.into_iter().chain(energy.cells(row)).map(|number| Cell::new(number).right().style(style));
     std::iter::once(key).chain(label).chain(numbers).collect()
 }
 
-/// The columns of energy: shown where some was measured.
+/// The columns of energy: shown where some was measured, the last where not all was.
 #[derive(Clone, Copy)]
 struct Energies<'a> {
     shown: bool,
+    partly: bool,
     price: Option<&'a ElectricityPrice>,
 }
 
 impl Energies<'_> {
     fn heads(self) -> impl Iterator<Item = &'static str> {
-        self.shown.then_some("ENERGY").into_iter().chain((self.shown && self.price.is_some()).then_some("COST"))
+        let cost = (self.shown && self.price.is_some()).then_some("COST");
+        self.shown.then_some("ENERGY").into_iter().chain(cost).chain(self.partly.then_some("MEASURED"))
     }
 
-    fn cells(self, joules: Option<f64>) -> impl Iterator<Item = String> {
-        let energy = self.shown.then(|| joules.map_or_else(String::new, text::energy));
-        let cost = self.price.filter(|_| self.shown).map(|price| {
-            let cost = |joules| text::money(price.of(joules), price.currency());
-            joules.map_or_else(String::new, cost)
+    fn cells(self, row: &UsageRow) -> impl Iterator<Item = String> {
+        let or_none = |cell: Option<String>| cell.unwrap_or_else(|| "-".to_owned());
+        let energy = self.shown.then(|| or_none(row.energy_joules.map(text::energy)));
+        let cost = self
+            .price
+            .filter(|_| self.shown)
+            .map(|price| or_none(row.energy_joules.map(|joules| text::money(price.of(joules), price.currency()))));
+        let measured = self.partly.then(|| match row.energy_requests {
+            Some(measured) if measured == row.requests => "all".to_owned(),
+            Some(measured) => format!("{} of {}", text::grouped(measured), text::grouped(row.requests)),
+            None => "unknown".to_owned(),
         });
-        energy.into_iter().chain(cost)
+        energy.into_iter().chain(cost).chain(measured)
     }
 }
 
@@ -131,6 +139,7 @@ fn total(rows: &[UsageRow]) -> UsageRow {
         tokens_cached: sum(|row| row.tokens_cached),
         seconds: rows.iter().map(|row| row.seconds).sum(),
         energy_joules: rows.iter().filter_map(|row| row.energy_joules).reduce(|a, b| a + b),
+        energy_requests: rows.iter().map(|row| row.energy_requests).sum(),
     }
 }
 
@@ -141,7 +150,8 @@ mod tests {
     fn row(key: &str, requests: u64, tokens: [u64; 3], seconds: f64) -> UsageRow {
         let [tokens_in, tokens_out, tokens_cached] = tokens;
         let key = key.to_owned();
-        UsageRow { key, label: None, requests, tokens_in, tokens_out, tokens_cached, seconds, energy_joules: None }
+        let (label, energy_joules, energy_requests) = (None, None, Some(0));
+        UsageRow { key, label, requests, tokens_in, tokens_out, tokens_cached, seconds, energy_joules, energy_requests }
     }
 
     fn list(rows: &[UsageRow]) -> UsageList {
@@ -188,17 +198,49 @@ mod tests {
     #[test]
     fn energy_is_shown_where_it_was_measured_and_its_price_where_that_is_known() {
         let mut list = list(&[row("a", 2, [10, 4, 0], 1.0), row("b", 1, [1, 1, 0], 1.0)]);
-        list.rows[0].energy_joules = Some(5_400.0);
+        for (row, joules) in list.rows.iter_mut().zip([5_400.0, 3.0]) {
+            (row.energy_joules, row.energy_requests) = (Some(joules), Some(row.requests));
+        }
         let shown = |list: &UsageList| render(list, &args(By::Model, None), Paint(false));
         let expected = concat!(
             "MODEL  REQUESTS  IN  CACHED      OUT   TIME  ENERGY\n",
             "a             2  10       0  0%    4  1.0 s  1.5 Wh\n",
-            "b             1   1       0  0%    1  1.0 s\n",
+            "b             1   1       0  0%    1  1.0 s   3.0 J\n",
             "total         3  11       0  0%    5  2.0 s  1.5 Wh\n",
         );
         assert_eq!(shown(&list), expected);
         list.electricity_price = "40 EUR".parse().ok();
-        assert!(shown(&list).ends_with("5  2.0 s  1.5 Wh  0.06 EUR\n"), "{}", shown(&list));
+        assert!(shown(&list).ends_with("5  2.0 s  1.5 Wh      0.06 EUR\n"), "{}", shown(&list));
+    }
+
+    #[test]
+    fn energy_of_some_requests_does_not_look_like_that_of_all() {
+        let mut list = list(&[
+            row("a", 4_000, [10, 4, 0], 1.0),
+            row("b", 1, [1, 1, 0], 1.0),
+            row("c", 2, [1, 1, 0], 1.0),
+            row("d", 5, [1, 1, 0], 1.0),
+        ]);
+        list.electricity_price = "40 EUR".parse().ok();
+        for (row, measured) in list.rows.iter_mut().zip([Some(1_200), Some(0), Some(2), None]) {
+            row.energy_requests = measured;
+            row.energy_joules = (measured != Some(0)).then_some(5_400.0);
+        }
+        let shown = |list: &UsageList| render(list, &args(By::Model, None), Paint(false));
+        let expected = concat!(
+            "MODEL  REQUESTS  IN  CACHED      OUT   TIME  ENERGY      COST        MEASURED\n",
+            "a         4,000  10       0  0%    4  1.0 s  1.5 Wh  0.06 EUR  1,200 of 4,000\n",
+            "b             1   1       0  0%    1  1.0 s       -         -          0 of 1\n",
+            "c             2   1       0  0%    1  1.0 s  1.5 Wh  0.06 EUR             all\n",
+            "d             5   1       0  0%    1  1.0 s  1.5 Wh  0.06 EUR         unknown\n",
+            "total     4,008  13       0  0%    7  4.0 s  4.5 Wh  0.18 EUR         unknown\n",
+        );
+        assert_eq!(shown(&list), expected);
+        list.rows.pop();
+        assert!(shown(&list).ends_with("3.0 Wh  0.12 EUR  1,202 of 4,003\n"), "{}", shown(&list));
+        list.rows.remove(0);
+        list.rows.pop();
+        assert!(!shown(&list).contains("ENERGY"), "none was measured: {}", shown(&list));
     }
 
     #[test]

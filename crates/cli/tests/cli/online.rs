@@ -262,6 +262,7 @@ fn usage_is_for_people_and_for_programs() {
         tokens_cached: tokens_in / 2,
         seconds: 4.5,
         energy_joules: None,
+        energy_requests: Some(0),
     };
     *daemon.usage.rows.lock().unwrap() = vec![row("a", 2_000), row("b", 100)];
     let shown = daemon.run(&["usage", "--by", "session", "--since", "2026-11-01T08:00:00+02:00"]);

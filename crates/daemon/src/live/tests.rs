@@ -128,15 +128,16 @@ async fn sums_are_of_sessions_attached_and_of_the_last_minutes() {
     assert_eq!(again(&reader).await.sessions[0].energy_joules, None, "none was measured");
     let measured =
         |millijoules| RequestRecord { energy: Some(Millijoules(millijoules)), ..record(&now, Some("b"), 0, 0) };
-    reader.recent.take(&[measured(1_000), measured(500)], |_| true);
+    reader.recent.take(&[measured(1_000), record(&now, Some("b"), 0, 0), measured(500)], |_| true);
     let live = again(&reader).await;
     assert_eq!(live.cached_share, Some(0.5));
     let sums = |at: usize| {
         let of: &LiveSession = &live.sessions[at];
         (of.requests, of.tokens_in, of.tokens_out, of.tokens_cached)
     };
-    assert_eq!((sums(0), sums(1)), ((2, 200, 14, 100), (2, 0, 14, 0)));
-    assert_eq!(live.sessions[1].energy_joules, Some(1.5));
+    assert_eq!((sums(0), sums(1)), ((2, 200, 14, 100), (3, 0, 21, 0)));
+    assert_eq!((live.sessions[1].energy_joules, live.sessions[1].energy_requests), (Some(1.5), 2));
+    assert_eq!(live.sessions[0].energy_requests, 0);
     assert_eq!(live.sessions[0].workspace.as_deref(), Some("/w"));
 }
 

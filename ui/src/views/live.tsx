@@ -4,6 +4,7 @@ import { ago, baseName, count, NONE, percent, plural, rate, tokens } from "../li
 import { Chart, type Line } from "../parts/chart";
 import { Bar, Button } from "../parts/controls";
 import { Dialog } from "../parts/dialog";
+import { Energy } from "../parts/energy";
 import { Failed, Loading, Nothing } from "../parts/states";
 import { View } from "../parts/view";
 import { LIVE_SPAN, useCorral } from "../state/corral";
@@ -152,6 +153,8 @@ function Sessions(props: { sessions: LiveSession[] }) {
   const corral = useCorral();
   const now = createNow(15_000);
   const [ending, setEnding] = createSignal<LiveSession | null>(null);
+  // Machines without a GPU that counts energy have no such column.
+  const measured = () => props.sessions.some((session) => session.energy_joules != null);
   const name = (session: LiveSession) =>
     session.label ?? (session.workspace ? baseName(session.workspace) : session.id);
   const end = (session: LiveSession) => {
@@ -192,6 +195,11 @@ function Sessions(props: { sessions: LiveSession[] }) {
               <th scope="col" class="number">
                 Out
               </th>
+              <Show when={measured()}>
+                <th scope="col" class="number">
+                  Energy
+                </th>
+              </Show>
               <th scope="col">
                 <span class="unseen">Action</span>
               </th>
@@ -229,6 +237,11 @@ function Sessions(props: { sessions: LiveSession[] }) {
                       <td class="number" title={count(session().tokens_out)}>
                         {tokens(session().tokens_out)}
                       </td>
+                      <Show when={measured()}>
+                        <td class="number">
+                          <Energy of={session()} />
+                        </td>
+                      </Show>
                       <td class="act">
                         <Button label={`End the session ${name(session())}`} onClick={() => setEnding(session())}>
                           End

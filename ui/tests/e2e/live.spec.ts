@@ -1,4 +1,5 @@
-import { TWO } from "./corral";
+import type { Live, LiveSession } from "../../src/types";
+import { eventually, TWO } from "./corral";
 import { expect, test } from "./dashboard";
 import { DEVICE, gpuAtWork, gpus } from "./sample";
 
@@ -24,6 +25,40 @@ test("a session shows what it used, and is ended", async ({ page, open, corral }
   await expect(row).toBeHidden();
   await expect(page.getByText("No session is attached")).toBeVisible();
   expect((await corral.api("GET", "/status")).sessions).toEqual([]);
+});
+
+test("a session shows its energy, and of how many requests that is", async ({ page, open, corral }) => {
+  const { session } = await corral.api("POST", "/sessions", { label: "my editor" });
+  const other = (await corral.api("POST", "/sessions", { label: "another" })).session;
+  const told: Live = await eventually("both sessions are told of", async () => {
+    const live: Live = await corral.api("GET", "/live");
+    return live.sessions.length === 2 && live;
+  });
+  expect(told.sessions.map((one) => one.energy_requests)).toEqual([0, 0]);
+  // A fake at the port: what was measured, on a machine that has a GPU.
+  let energy: Partial<LiveSession> = {};
+  const fake = (live: Live) => ({
+    ...live,
+    sessions: live.sessions.map((one) => (one.id === session.id ? { ...one, requests: 40, ...energy } : one)),
+  });
+  await page.route("**/live", async (route) => route.fulfill({ json: fake(told) }));
+  await page.route("**/events?live=1", (route) =>
+    route.fulfill({ contentType: "text/event-stream", body: `event: live\ndata: ${JSON.stringify(fake(told))}\n\n` }),
+  );
+  await open("live");
+  const cell = (id: string) => page.locator(`[data-session="${id}"] td`).nth(7);
+  const head = page.getByRole("columnheader", { name: "Energy" });
+  await expect(cell(session.id).getByRole("button")).toBeVisible();
+  await expect(head).toBeHidden();
+  energy = { energy_joules: 3100, energy_requests: 12 };
+  await page.reload();
+  await expect(head).toBeVisible();
+  await expect(cell(session.id)).toHaveText("0.9 Wh12 of 40 requests measured");
+  await expect(cell(other.id)).toHaveText("–");
+  energy = { energy_joules: 3100, energy_requests: 40 };
+  await page.reload();
+  await expect(cell(session.id)).toHaveText("0.9 Wh");
+  for (const { id } of [session, other]) await corral.api("DELETE", `/sessions/${id}`);
 });
 
 test("health says what the doctor says, with a copy button per command", async ({ page, open, corral }) => {

@@ -180,7 +180,8 @@ fn memory_runs_out_while_it_loads() {
     let slow = docker.slow_image(parts::image(), 3);
     // The KV cache alone is beyond what the container is given below.
     let lines = format!("file = \"a.gguf\"\nimage = \"{}\"\nctx = 131072", slow.tag);
-    let fault = Fault::docker(&lines, "out_of_memory", &["memory ran out", "while it loaded"]);
+    let said = &["memory ran out", "while it loaded", "it needs about", "were free", "bounds this server"];
+    let fault = Fault::docker(&lines, "out_of_memory", said);
     let daemon = Daemon::start(fault.models.home());
     daemon.api().switched("a");
     let answer = std::thread::scope(|scope| {

@@ -718,19 +718,37 @@ export interface components {
             verdict: components["schemas"]["FitVerdict"];
             /**
              * Format: uint64
-             * @description GPU memory that it needs, in bytes.
+             * @description GPU memory that it needs as it is configured, in bytes.
              */
             vram_bytes: number;
             /**
              * Format: uint64
-             * @description Host memory that it needs, in bytes.
+             * @description Host memory that it needs as it is configured, in bytes.
              */
             host_bytes: number;
             /**
+             * Format: uint64
+             * @description GPU memory that it takes in the reduced form, in bytes; null where it is not reduced.
+             * @default null
+             */
+            vram_reduced_bytes: number | null;
+            /**
+             * Format: uint64
+             * @description Host memory that it takes in the reduced form, in bytes; null where it is not reduced.
+             * @default null
+             */
+            host_reduced_bytes: number | null;
+            /**
              * Format: uint32
-             * @description The context, in tokens, that the verdict holds for: less than the model's own where it is reduced by its context.
+             * @description The context, in tokens, that the verdict holds for: less than `ctx_configured` where it is reduced by its context.
              */
             ctx: number;
+            /**
+             * Format: uint32
+             * @description The context that is configured, in tokens.
+             * @default 0
+             */
+            ctx_configured: number;
             /**
              * Format: uint32
              * @description So many layers work on the CPU, slowly, because the GPUs have no room for them; 0 where it is not reduced by layers.

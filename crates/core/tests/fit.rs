@@ -249,6 +249,50 @@ fn a_smaller_context_is_found_where_nothing_may_move() {
 }
 
 #[test]
+fn what_is_reduced_says_what_it_needs_and_what_it_takes() {
+    let view = |machine: &Machine, ctx, args: &[&str]| FitView::from(judged(machine, ctx, args));
+    let room = machine(&[96 * GIB]);
+    let whole = view(&room, 131_072, &[]);
+    assert_eq!((whole.verdict, whole.vram_reduced_bytes, whole.host_reduced_bytes), (FitVerdict::Fits, None, None));
+    assert_eq!((whole.ctx, whole.ctx_configured), (131_072, 131_072));
+    let needed = |fit: &FitView| (fit.vram_bytes, fit.host_bytes, fit.ctx_configured);
+
+    // By layers: what is missing on the GPU is on the host.
+    let fit = view(&machine(&[12 * GIB]), 131_072, &[]);
+    assert_eq!((fit.verdict, fit.ctx, needed(&fit)), (FitVerdict::Reduced, 131_072, needed(&whole)), "{fit:?}");
+    assert!(fit.layers_on_cpu > 0 && fit.vram_reduced_bytes.unwrap() < fit.vram_free_bytes, "{fit:?}");
+    assert!(fit.vram_bytes > fit.vram_free_bytes && fit.host_reduced_bytes.unwrap() > fit.host_bytes, "{fit:?}");
+
+    // By the context.
+    let all = ["-ngl", "all"];
+    let fit = view(&machine(&[12 * GIB]), 131_072, &all);
+    assert_eq!((fit.verdict, fit.layers_on_cpu), (FitVerdict::Reduced, 0), "{fit:?}");
+    assert_eq!(needed(&fit), needed(&view(&room, 131_072, &all)));
+    assert!(fit.ctx < fit.ctx_configured && fit.vram_reduced_bytes.unwrap() <= fit.vram_free_bytes, "{fit:?}");
+
+    // What does not fit takes nothing.
+    let fit = view(&machine(&[GIB]), 8192, &all);
+    assert_eq!((fit.verdict, fit.vram_reduced_bytes, fit.layers_on_cpu), (FitVerdict::No, None, 0), "{fit:?}");
+}
+
+#[test]
+fn a_smaller_context_can_go_with_layers_on_the_cpu() {
+    let mut machine = machine(&[5 * GIB]);
+    machine.host.total = 8 * GIB;
+    machine.host.free = 8 * GIB;
+    let fit = judged(&machine, 131_072, &[]);
+    let Verdict::Reduced(Reduction::Context(ctx)) = fit.verdict else { panic!("{fit:?}") };
+    assert!(ctx < 131_072 && fit.layers_on_cpu > 0, "{fit:?}");
+    assert_eq!(fit.gpu_layers + fit.layers_on_cpu, 33, "{fit:?}");
+    let both = format!("with a context of {ctx} and {} of 33 layers on the CPU, which is slow,", fit.layers_on_cpu);
+    assert!(fit.reason.contains(&both) && fit.reason.contains("and not with 131072"), "{}", fit.reason);
+    let layers = fit.layers_on_cpu;
+    let view = FitView::from(fit);
+    assert_eq!(view.brief(), Some(format!("{}k context, {layers} layers on the CPU", ctx / 1024)));
+    assert!(view.warning("m").is_some(), "the context has to be configured");
+}
+
+#[test]
 fn what_is_hopeless_is_said_with_who_is_in_the_way() {
     let mut machine = machine(&[4 * GIB]);
     machine.gpus[0].holders = vec![Holder { name: "game".to_owned(), bytes: GIB }];

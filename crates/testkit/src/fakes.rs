@@ -12,7 +12,7 @@ use corral_core::ports::Ports;
 
 pub use self::clock::CountingClock;
 pub use self::engine::{FakeEngine, Verb};
-pub use self::fit::{FakeFit, too_big};
+pub use self::fit::{FakeFit, fit_view, too_big};
 pub use self::memory::Memory;
 
 /// All ports on one fake engine and one memory.

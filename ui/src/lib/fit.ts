@@ -9,16 +9,14 @@ export interface Mark {
   text: string;
 }
 
-/** How well a model fits, in two or three words. */
+/** How well a model fits, in a few words. */
 export function fitMark(fit: Fit): Mark {
   if (fit.verdict === "fits") return { tone: "good", icon: "ok", text: "Fits" };
   if (fit.verdict === "no") return { tone: "bad", icon: "no", text: "Too big" };
-  const layers = fit.layers_on_cpu ?? 0;
-  return {
-    tone: "warn",
-    icon: "half",
-    text: layers ? `${plural(layers, "layer")} on CPU` : `${context(fit.ctx)} context`,
-  };
+  const words = [];
+  if (fit.ctx < (fit.ctx_configured ?? 0)) words.push(`${context(fit.ctx)} context`);
+  if (fit.layers_on_cpu) words.push(`${plural(fit.layers_on_cpu, "layer")} on CPU`);
+  return { tone: "warn", icon: "half", text: words.join(", ") || "Reduced" };
 }
 
 /** What a load is refused with where the model does not fit; it can be tried all the same. */

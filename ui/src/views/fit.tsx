@@ -25,6 +25,21 @@ export function FitMark(props: { model: Model; fit: Fit; tabIndex: number; onOpe
   );
 }
 
+/** What is needed as configured, what is taken where that is reduced, and what there is. */
+function Needed(props: { bytes: number; reduced?: number | null; free?: number }) {
+  return (
+    <>
+      {bytes(props.bytes)} needed
+      <Show when={props.free !== undefined}>
+        <span class="muted"> of {bytes(props.free as number)} that can be had</span>
+      </Show>
+      <Show when={props.reduced != null}>
+        <span class="muted">, {bytes(props.reduced as number)} when reduced</span>
+      </Show>
+    </>
+  );
+}
+
 /** Why a model fits, or not, and what it needs. */
 export function FitDialog(props: { model: Model; fit: Fit; onClose: () => void }) {
   const mark = () => fitMark(props.fit);
@@ -47,25 +62,27 @@ export function FitDialog(props: { model: Model; fit: Fit; onClose: () => void }
         <dt>Context</dt>
         <dd>
           {count(props.fit.ctx)} tokens
-          <Show when={props.fit.ctx !== props.model.ctx}>
-            <span class="muted"> of the {count(props.model.ctx)} in models.toml</span>
+          <Show when={props.fit.ctx_configured > props.fit.ctx}>
+            <span class="muted"> of the {count(props.fit.ctx_configured)} in models.toml</span>
           </Show>
         </dd>
         <Show when={props.fit.vram_bytes || props.fit.vram_free_bytes}>
           <dt>GPU memory</dt>
           <dd>
-            {bytes(props.fit.vram_bytes)}
-            <Show when={props.fit.vram_free_bytes !== undefined}>
-              <span class="muted"> of {bytes(props.fit.vram_free_bytes)} that can be had</span>
-            </Show>
+            <Needed
+              bytes={props.fit.vram_bytes}
+              reduced={props.fit.vram_reduced_bytes}
+              free={props.fit.vram_free_bytes}
+            />
           </dd>
         </Show>
         <dt>Memory of the machine</dt>
         <dd>
-          {bytes(props.fit.host_bytes)}
-          <Show when={props.fit.host_free_bytes}>
-            {(free) => <span class="muted"> of {bytes(free())} that can be had</span>}
-          </Show>
+          <Needed
+            bytes={props.fit.host_bytes}
+            reduced={props.fit.host_reduced_bytes}
+            free={props.fit.host_free_bytes || undefined}
+          />
         </dd>
         <Show when={props.fit.in_the_way?.length}>
           <dt>In the way</dt>

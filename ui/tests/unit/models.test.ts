@@ -98,9 +98,10 @@ test.each([
   [{ verdict: "reduced", layers_on_cpu: 1 }, "warn", "half", "1 layer on CPU"],
   [{ verdict: "reduced", layers_on_cpu: 20 }, "warn", "half", "20 layers on CPU"],
   [{ verdict: "reduced", ctx: 8192 }, "warn", "half", "8k context"],
+  [{ verdict: "reduced", ctx: 8192, layers_on_cpu: 20 }, "warn", "half", "8k context, 20 layers on CPU"],
   [{ verdict: "no" }, "bad", "no", "Too big"],
 ] as const)("%j is shown as %s, %s, %s", (more, tone, icon, text) => {
-  const fit = { ctx: 65_536, layers_on_cpu: 0, ...more } as Fit;
+  const fit = { ctx: 65_536, ctx_configured: 65_536, layers_on_cpu: 0, ...more } as Fit;
   expect(fitMark(fit)).toEqual({ tone, icon, text });
 });
 

@@ -129,6 +129,7 @@ fn state(state: ModelState, live: bool) -> (&'static str, Style) {
 #[cfg(test)]
 mod tests {
     use corral_core::ModelId;
+    use corral_testkit::fakes::fit_view;
 
     use super::*;
 
@@ -155,8 +156,8 @@ mod tests {
             model("tiny", "Tiny", Some(512_000), ModelState::Available, &[]),
             model("lost", "Lost", None, ModelState::Missing, &[]),
         ];
-        models[0].fit = Some(verdict(FitVerdict::Fits, 65_536, 0));
-        models[1].fit = Some(verdict(FitVerdict::Reduced, 8192, 0));
+        models[0].fit = Some(fit_view(FitVerdict::Fits));
+        models[1].fit = Some(FitView { ctx: 8192, ..fit_view(FitVerdict::Reduced) });
         let live = concat!(
             "   ID    NAME           SIZE  CONTEXT  FIT         STATE      ALIASES\n",
             "●  glm   GLM Flash   18.3 GB    65536  fits        ready      claude-*, g\n",
@@ -171,21 +172,6 @@ mod tests {
             "  lost  Lost         -    65536  -    missing\n",
         );
         assert_eq!(render(&models[1..], "/c", false, Paint(false)), offline);
-    }
-
-    fn verdict(verdict: FitVerdict, ctx: u32, layers_on_cpu: u32) -> FitView {
-        FitView {
-            verdict,
-            vram_bytes: 0,
-            host_bytes: 0,
-            ctx,
-            layers_on_cpu,
-            vram_free_bytes: 0,
-            host_free_bytes: 0,
-            in_the_way: Vec::new(),
-            hopeless: false,
-            reason: None,
-        }
     }
 
     #[test]

@@ -139,6 +139,7 @@ fn plan_text(plan: &SwitchPlan, paint: Paint) -> String {
 mod tests {
     use corral_core::fit::{FitVerdict, FitView};
     use corral_core::{Code, Error, ModelId};
+    use corral_testkit::fakes::fit_view;
 
     use super::*;
 
@@ -201,16 +202,9 @@ mod tests {
         assert_eq!(plan_text(&plan, Paint(false)), expected);
         plan.problem = None;
         plan.fit = Some(FitView {
-            verdict: FitVerdict::Reduced,
-            vram_bytes: 8_000_000_000,
-            host_bytes: 0,
-            ctx: 4096,
             layers_on_cpu: 20,
-            vram_free_bytes: 0,
-            host_free_bytes: 0,
-            in_the_way: Vec::new(),
-            hopeless: false,
             reason: Some("20 of 33 layers go to the CPU, which is slow".to_owned()),
+            ..fit_view(FitVerdict::Reduced)
         });
         let shown = plan_text(&plan, Paint(false));
         let expected = "fit       20 layers on the CPU: 20 of 33 layers go to the CPU, which is slow\n";

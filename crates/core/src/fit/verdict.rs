@@ -58,7 +58,7 @@ pub struct Machine {
 pub enum Reduction {
     /// So many layers work on the CPU, slowly. `llama-server` does that by itself.
     LayersOnCpu(u32),
-    /// It fits only with this context, in tokens. It has to be configured.
+    /// It fits only with this context, in tokens, which has to be configured; layers may go to the CPU as well.
     Context(u32),
 }
 
@@ -90,12 +90,18 @@ impl Verdict {
 pub struct Fit {
     /// Whether it fits.
     pub verdict: Verdict,
-    /// What it needs in the form that the verdict is about; of one that does not fit, as it is configured.
+    /// What it needs as it is configured.
+    pub configured: Need,
+    /// The context that is configured, in tokens.
+    pub configured_ctx: u32,
+    /// What it takes in the form that the verdict is about; of one that does not fit, as it is configured.
     pub need: Need,
     /// The context that this is for, in tokens.
     pub ctx: u32,
     /// How many layers, the output among them, are on GPUs.
     pub gpu_layers: u32,
+    /// How many layers are on the CPU that should be on GPUs.
+    pub layers_on_cpu: u32,
     /// Why, one sentence.
     pub reason: String,
     /// Who has the memory that is missing, most first. Empty where it fits.
@@ -150,32 +156,26 @@ fn judged(model: &Architecture, profile: &Profile, machine: &Machine, correction
         GpuLayers::All => (all, false),
         GpuLayers::Count(layers) => (layers.min(all), false),
     };
-    let as_configured = case.need(profile.ctx, wanted);
-    let lacks = case.lacks(&as_configured, by_itself);
-    if lacks.is_empty() {
-        return case.fit(Verdict::Fits, as_configured, profile.ctx, wanted, by_itself);
+    let as_configured = case.form(profile.ctx, wanted);
+    if case.lacks(&as_configured.need, by_itself).is_empty() {
+        return case.fit(Verdict::Fits, as_configured, None, by_itself);
     }
     // The more layers the better: the first that fits is taken.
-    let fewer = if by_itself { wanted } else { 0 };
-    for layers in (0..fewer).rev() {
-        let need = case.need(profile.ctx, layers);
-        if case.lacks(&need, true).is_empty() {
-            let verdict = Verdict::Reduced(Reduction::LayersOnCpu(all - layers));
-            return case.fit(verdict, need, profile.ctx, layers, true);
-        }
+    let most = |ctx: u32, below: u32| {
+        let mut forms = (0..below).rev().map(|layers| case.form(ctx, layers));
+        forms.find(|form| case.lacks(&form.need, true).is_empty())
+    };
+    if let Some(form) = by_itself.then(|| most(profile.ctx, wanted)).flatten() {
+        let verdict = Verdict::Reduced(Reduction::LayersOnCpu(wanted - form.layers));
+        return case.fit(verdict, as_configured, Some(form), by_itself);
     }
     let least = if by_itself { 0 } else { wanted };
     let fits = |ctx: u32| case.lacks(&case.need(ctx, least), by_itself).is_empty();
-    match largest(profile.ctx, fits) {
-        Some(ctx) => {
-            let layers =
-                (least..=wanted).rev().find(|layers| case.lacks(&case.need(ctx, *layers), by_itself).is_empty());
-            let layers = layers.unwrap_or(least);
-            let need = case.need(ctx, layers);
-            case.fit(Verdict::Reduced(Reduction::Context(ctx)), need, ctx, layers, by_itself)
-        }
-        None => case.fit(Verdict::No, as_configured, profile.ctx, wanted, by_itself),
-    }
+    let Some(ctx) = largest(profile.ctx, fits) else {
+        return case.fit(Verdict::No, as_configured, None, by_itself);
+    };
+    let form = by_itself.then(|| most(ctx, wanted + 1)).flatten().unwrap_or_else(|| case.form(ctx, least));
+    case.fit(Verdict::Reduced(Reduction::Context(ctx)), as_configured, Some(form), by_itself)
 }
 
 /// The largest context below `ctx` that fits, given that a smaller one needs no more.
@@ -211,6 +211,16 @@ struct Case<'a> {
     used: Vec<usize>,
 }
 
+/// One way to run the model.
+#[derive(Debug, Clone)]
+struct Form {
+    need: Need,
+    /// In tokens.
+    ctx: u32,
+    /// How many of them are on GPUs.
+    layers: u32,
+}
+
 /// Where how much is missing.
 struct Lack<'a> {
     memory: &'a Memory,
@@ -244,50 +254,62 @@ impl Case<'_> {
         gpus.chain(host).collect()
     }
 
-    fn fit(&self, verdict: Verdict, need: Need, ctx: u32, gpu_layers: u32, by_itself: bool) -> Fit {
-        let as_wanted = match verdict {
-            Verdict::Fits => Vec::new(),
-            Verdict::No => self.lacks(&need, by_itself),
-            // Why not as configured.
-            Verdict::Reduced(_) => {
-                let layers = match self.profile.gpu_layers {
-                    GpuLayers::Count(layers) if !by_itself => layers,
-                    _ if self.used.is_empty() => 0,
-                    _ => u32::MAX,
-                };
-                let wanted = self.need(self.profile.ctx, layers);
-                return self.answer(verdict, need, ctx, gpu_layers, &self.lacks(&wanted, by_itself));
-            }
-        };
-        self.answer(verdict, need, ctx, gpu_layers, &as_wanted)
+    fn form(&self, ctx: u32, layers: u32) -> Form {
+        Form { need: self.need(ctx, layers), ctx, layers }
     }
 
-    fn answer(&self, verdict: Verdict, need: Need, ctx: u32, gpu_layers: u32, lacks: &[Lack<'_>]) -> Fit {
+    /// The answer, where `reduced` is the form it would have with less.
+    fn fit(&self, verdict: Verdict, configured: Form, reduced: Option<Form>, by_itself: bool) -> Fit {
+        let wanted = configured.layers;
+        let lacks = self.lacks(&configured.need, by_itself);
         let mut in_the_way: Vec<Holder> = lacks.iter().flat_map(|lack| lack.memory.holders.clone()).collect();
         in_the_way.sort_by(|a, b| b.bytes.cmp(&a.bytes).then_with(|| a.name.cmp(&b.name)));
         in_the_way.dedup();
-        let reason = self.reason(verdict, &need, lacks, &in_the_way);
+        let form = reduced.unwrap_or_else(|| configured.clone());
+        let layers_on_cpu = wanted.saturating_sub(form.layers);
+        let reason = self.reason(verdict, &configured.need, layers_on_cpu, &lacks, &in_the_way);
         let gpus = self.used.iter().filter_map(|gpu| self.machine.gpus.get(*gpu)).map(Memory::available);
         let (vram_free, host_free) = (gpus.fold(0, u64::saturating_add), self.machine.host.available());
-        Fit { verdict, need, ctx, gpu_layers, reason, in_the_way, vram_free, host_free, hopeless: false }
+        Fit {
+            verdict,
+            configured: configured.need,
+            configured_ctx: configured.ctx,
+            need: form.need,
+            ctx: form.ctx,
+            gpu_layers: form.layers,
+            layers_on_cpu,
+            reason,
+            in_the_way,
+            vram_free,
+            host_free,
+            hopeless: false,
+        }
     }
 
-    fn reason(&self, verdict: Verdict, need: &Need, lacks: &[Lack<'_>], in_the_way: &[Holder]) -> String {
-        let places = match (need.vram(), need.host.total()) {
+    fn reason(
+        &self,
+        verdict: Verdict,
+        configured: &Need,
+        layers_on_cpu: u32,
+        lacks: &[Lack<'_>],
+        in_the_way: &[Holder],
+    ) -> String {
+        let places = match (configured.vram(), configured.host.total()) {
             (0, host) => format!("{} of memory", human(host)),
             (vram, host) => format!("{} of GPU memory and {} of the host's", human(vram), human(host)),
         };
+        let all = self.model.layers.len() + 1;
         let mut text = match verdict {
             Verdict::Fits => format!("it needs {places}, and there is as much"),
             Verdict::Reduced(Reduction::LayersOnCpu(layers)) => {
-                format!(
-                    "{layers} of {} layers go to the CPU, which is slow: {}",
-                    self.model.layers.len() + 1,
-                    short(lacks)
-                )
+                format!("{layers} of {all} layers go to the CPU, which is slow: {}", short(lacks))
             }
             Verdict::Reduced(Reduction::Context(ctx)) => {
-                format!("it fits with a context of {ctx} and not with {}: {}", self.profile.ctx, short(lacks))
+                let and = match layers_on_cpu {
+                    0 => String::new(),
+                    layers => format!(" and {layers} of {all} layers on the CPU, which is slow,"),
+                };
+                format!("it fits with a context of {ctx}{and} and not with {}: {}", self.profile.ctx, short(lacks))
             }
             Verdict::No => format!("{}, and a smaller context does not help", short(lacks)),
         };

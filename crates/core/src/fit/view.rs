@@ -4,7 +4,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::verdict::human;
-use super::{Fit, Holder, Reduction, Verdict};
+use super::{Fit, Holder, Need, Verdict};
 use crate::error::{Code, Error, ErrorBody};
 use crate::id::ModelId;
 
@@ -14,7 +14,8 @@ use crate::id::ModelId;
 pub enum FitVerdict {
     /// It fits as it is configured.
     Fits,
-    /// It fits with layers on the CPU, which are `layers_on_cpu` then; where that is 0, with the smaller context `ctx`.
+    /// It fits with `layers_on_cpu` layers on the CPU, which `llama-server` does by itself, or with the context `ctx`,
+    /// which is smaller than `ctx_configured` then and has to be configured, or with both.
     Reduced,
     /// It does not fit in any useful way.
     No,
@@ -26,12 +27,21 @@ pub enum FitVerdict {
 pub struct FitView {
     /// The verdict in one word.
     pub verdict: FitVerdict,
-    /// GPU memory that it needs, in bytes.
+    /// GPU memory that it needs as it is configured, in bytes.
     pub vram_bytes: u64,
-    /// Host memory that it needs, in bytes.
+    /// Host memory that it needs as it is configured, in bytes.
     pub host_bytes: u64,
-    /// The context, in tokens, that the verdict holds for: less than the model's own where it is reduced by its context.
+    /// GPU memory that it takes in the reduced form, in bytes; null where it is not reduced.
+    #[serde(default)]
+    pub vram_reduced_bytes: Option<u64>,
+    /// Host memory that it takes in the reduced form, in bytes; null where it is not reduced.
+    #[serde(default)]
+    pub host_reduced_bytes: Option<u64>,
+    /// The context, in tokens, that the verdict holds for: less than `ctx_configured` where it is reduced by its context.
     pub ctx: u32,
+    /// The context that is configured, in tokens.
+    #[serde(default)]
+    pub ctx_configured: u32,
     /// So many layers work on the CPU, slowly, because the GPUs have no room for them; 0 where it is not reduced by layers.
     #[serde(default)]
     pub layers_on_cpu: u32,
@@ -52,16 +62,30 @@ pub struct FitView {
 }
 
 impl FitView {
-    /// In a few words, where there is something to be said: `8k context`, `20 layers on the CPU`, `too big`.
+    /// In a few words, where there is something to be said: `8k context`, `20 layers on the CPU`, both, or `too big`.
     pub fn brief(&self) -> Option<String> {
-        match (self.verdict, self.layers_on_cpu) {
-            (FitVerdict::Fits, _) => None,
-            (FitVerdict::No, _) => Some("too big".to_owned()),
-            (FitVerdict::Reduced, 0) if self.ctx >= 1024 => Some(format!("{}k context", self.ctx / 1024)),
-            (FitVerdict::Reduced, 0) => Some(format!("context of {}", self.ctx)),
-            (FitVerdict::Reduced, 1) => Some("1 layer on the CPU".to_owned()),
-            (FitVerdict::Reduced, layers) => Some(format!("{layers} layers on the CPU")),
+        match self.verdict {
+            FitVerdict::Fits => None,
+            FitVerdict::No => Some("too big".to_owned()),
+            FitVerdict::Reduced => {
+                let context = self.is_cut().then(|| match self.ctx {
+                    ctx @ ..1024 => format!("context of {ctx}"),
+                    ctx => format!("{}k context", ctx / 1024),
+                });
+                let layers = match self.layers_on_cpu {
+                    0 => None,
+                    1 => Some("1 layer on the CPU".to_owned()),
+                    layers => Some(format!("{layers} layers on the CPU")),
+                };
+                let words: Vec<_> = context.into_iter().chain(layers).collect();
+                Some(if words.is_empty() { "reduced".to_owned() } else { words.join(", ") })
+            }
         }
+    }
+
+    /// It fits only with a smaller context than is configured.
+    fn is_cut(&self) -> bool {
+        self.verdict == FitVerdict::Reduced && self.ctx < self.ctx_configured
     }
 
     /// The same without the names of other programs, for who need not know what else runs.
@@ -89,7 +113,7 @@ impl FitView {
     pub fn warning(&self, name: &str) -> Option<String> {
         let doubtful = match self.verdict {
             FitVerdict::Fits => false,
-            FitVerdict::Reduced => self.layers_on_cpu == 0,
+            FitVerdict::Reduced => self.is_cut(),
             FitVerdict::No => true,
         };
         doubtful
@@ -107,12 +131,13 @@ impl FitView {
     /// has less than it needs: the kernel does not say so itself everywhere.
     #[must_use]
     pub fn explain(&self, error: &Error) -> Error {
-        let short = self.host_bytes > self.host_free_bytes;
+        // Where llama-server may move layers and only a smaller context fits, those on the host had no room there.
+        let short = self.host_bytes > self.host_free_bytes || (self.is_cut() && self.layers_on_cpu > 0);
         let killed = error.code() == Code::ServerKilled;
         if killed && !(short && error.to_string().contains("SIGKILL")) {
             return error.clone();
         }
-        // The numbers of what is reduced are those of its reduced form; why it is reduced says more.
+        // How much it was going to take depends on what was moved; why it is reduced says more than numbers.
         if let (FitVerdict::Reduced, Some(reason), false) = (self.verdict, &self.reason, killed) {
             return error.clone().and(reason);
         }
@@ -149,75 +174,25 @@ const LESS: &str = "a smaller `ctx`, `cache_type_k` and `cache_type_v` of `q8_0`
 
 impl From<Fit> for FitView {
     fn from(fit: Fit) -> Self {
-        let (verdict, layers_on_cpu) = match fit.verdict {
-            Verdict::Fits => (FitVerdict::Fits, 0),
-            Verdict::Reduced(Reduction::LayersOnCpu(layers)) => (FitVerdict::Reduced, layers),
-            Verdict::Reduced(Reduction::Context(_)) => (FitVerdict::Reduced, 0),
-            Verdict::No => (FitVerdict::No, 0),
+        let (verdict, reduced) = match fit.verdict {
+            Verdict::Fits => (FitVerdict::Fits, None),
+            Verdict::Reduced(_) => (FitVerdict::Reduced, Some(&fit.need)),
+            Verdict::No => (FitVerdict::No, None),
         };
         Self {
             verdict,
-            vram_bytes: fit.need.vram(),
-            host_bytes: fit.need.host.total(),
+            vram_bytes: fit.configured.vram(),
+            host_bytes: fit.configured.host.total(),
+            vram_reduced_bytes: reduced.map(Need::vram),
+            host_reduced_bytes: reduced.map(|need| need.host.total()),
             ctx: fit.ctx,
-            layers_on_cpu,
+            ctx_configured: fit.configured_ctx,
+            layers_on_cpu: fit.layers_on_cpu,
             vram_free_bytes: fit.vram_free,
             host_free_bytes: fit.host_free,
             in_the_way: fit.in_the_way,
             hopeless: fit.hopeless,
             reason: Some(fit.reason),
         }
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_few_words_say_by_what_it_is_reduced() {
-        let view = |verdict, ctx, layers_on_cpu| FitView {
-            verdict,
-            vram_bytes: 0,
-            host_bytes: 0,
-            ctx,
-            layers_on_cpu,
-            vram_free_bytes: 0,
-            host_free_bytes: 0,
-            in_the_way: Vec::new(),
-            hopeless: false,
-            reason: None,
-        };
-        let table = [
-            (FitVerdict::Fits, 8192, 0, None),
-            (FitVerdict::Reduced, 8192, 0, Some("8k context")),
-            (FitVerdict::Reduced, 512, 0, Some("context of 512")),
-            (FitVerdict::Reduced, 8192, 1, Some("1 layer on the CPU")),
-            (FitVerdict::Reduced, 8192, 20, Some("20 layers on the CPU")),
-            (FitVerdict::No, 8192, 0, Some("too big")),
-        ];
-        for (verdict, ctx, layers, words) in table {
-            assert_eq!(view(verdict, ctx, layers).brief().as_deref(), words);
-        }
-        let json = serde_json::to_value(view(FitVerdict::Reduced, 1, 0)).unwrap();
-        assert_eq!(json["verdict"], "reduced");
-    }
-
-    #[test]
-    fn what_was_reduced_and_ran_out_is_explained_by_why_it_is_reduced() {
-        let fit = FitView {
-            verdict: FitVerdict::Reduced,
-            vram_bytes: 7,
-            host_bytes: 0,
-            ctx: 8192,
-            layers_on_cpu: 0,
-            vram_free_bytes: 8,
-            host_free_bytes: 0,
-            in_the_way: Vec::new(),
-            hopeless: false,
-            reason: Some("it fits with 8192 and not with 131072".to_owned()),
-        };
-        let error = fit.explain(&Error::new(Code::OutOfMemory, "cudaMalloc failed")).to_string();
-        assert!(error.contains("not with 131072") && !error.contains("something took memory"), "{error}");
     }
 }

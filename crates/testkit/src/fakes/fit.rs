@@ -38,19 +38,36 @@ impl FakeFit {
     }
 }
 
+/// A verdict on a model that needs nothing of a machine that has nothing, with a configured context of 65,536 tokens.
+pub fn fit_view(verdict: FitVerdict) -> FitView {
+    FitView {
+        verdict,
+        vram_bytes: 0,
+        host_bytes: 0,
+        vram_reduced_bytes: None,
+        host_reduced_bytes: None,
+        ctx: 65_536,
+        ctx_configured: 65_536,
+        layers_on_cpu: 0,
+        vram_free_bytes: 0,
+        host_free_bytes: 0,
+        in_the_way: Vec::new(),
+        hopeless: false,
+        reason: None,
+    }
+}
+
 /// A verdict on a model that needs 8 GB of GPU memory, of which 2 GB are there.
 pub fn too_big() -> FitView {
     FitView {
-        verdict: FitVerdict::No,
         vram_bytes: 8_000_000_000,
         host_bytes: 1_000_000_000,
-        ctx: 4096,
-        layers_on_cpu: 0,
         vram_free_bytes: 2_000_000_000,
         host_free_bytes: 16_000_000_000,
         in_the_way: vec![Holder { name: "blender (process 7)".to_owned(), bytes: 5_000_000_000 }],
         hopeless: true,
         reason: Some("it does not fit, with no context: GPU 0 has 2.0 GB to give, 8.0 GB are needed".to_owned()),
+        ..fit_view(FitVerdict::No)
     }
 }
 

@@ -1,5 +1,6 @@
 //! The memory that models take, and the memory there is: out of files, readings of the GPUs, and what loads have taught.
 
+mod builds;
 mod headers;
 mod host;
 mod learn;
@@ -16,8 +17,8 @@ use corral_core::fit::{self, Architecture, Ask, FitView, Lesson, Load, Machine, 
 use corral_core::gpu::{GpuDevice, GpuReading, GpuSource, GpuWatch, Look};
 use corral_core::launch::{Gpu, LaunchSpec, Runtime};
 use corral_core::log::LogBuffer;
-use corral_engine::Environment;
 use corral_engine::docker::{GpuKind, gpu_kind};
+use corral_engine::{Builds, Environment};
 use corral_store::Store;
 
 use headers::Headers;
@@ -49,6 +50,7 @@ struct Inner {
     logs: Arc<LogBuffer>,
     store: Arc<Store>,
     headers: Mutex<Headers>,
+    builds: Builds,
     lessons: Mutex<HashMap<ModelId, Lesson>>,
     /// What servers of Corral's had of each GPU when one was last about to be replaced.
     had: Mutex<Vec<Had>>,
@@ -82,8 +84,8 @@ impl MachineMemory {
         let remote = ["tcp://", "ssh://", "http://", "https://"].iter().any(|scheme| host.starts_with(scheme));
         let lessons = Mutex::new(store.lessons());
         let (gpu, headers, had, judges, turn) = Default::default();
-        let root = PathBuf::from("/");
-        Self(Arc::new(Inner { root, remote, gpu, logs, store, headers, lessons, had, judges, turn }))
+        let (root, builds) = (PathBuf::from("/"), Builds::new(env.clone()));
+        Self(Arc::new(Inner { root, remote, gpu, logs, store, headers, builds, lessons, had, judges, turn }))
     }
 
     /// From now on this tells of the GPUs.
@@ -101,10 +103,10 @@ impl Inner {
         }
     }
 
-    /// What is known of a model; none where its files tell nothing, or may not be read now.
-    fn asked(&self, spec: &LaunchSpec, may_read: bool) -> Option<Asked> {
+    /// What is known of a model that this build runs; none where its files tell nothing, or may not be read now.
+    fn asked(&self, spec: &LaunchSpec, build: Option<&str>, may_read: bool) -> Option<Asked> {
         let (architecture, bytes) = headers::of(&self.headers, &spec.file, may_read)?;
-        let lesson = lock(&self.lessons).get(&spec.model).filter(|lesson| lesson.model_bytes == bytes).cloned();
+        let lesson = lock(&self.lessons).get(&spec.model).filter(|lesson| lesson.holds_for(bytes, build)).cloned();
         let lesson = lesson.unwrap_or_default();
         let mut profile = Profile::of(spec);
         if let Some(projector) = &spec.mmproj {
@@ -137,8 +139,14 @@ impl Inner {
         (!unseen).then_some(machine)
     }
 
-    fn judge(&self, spec: &LaunchSpec, reading: &GpuReading, given_back: u64, may_read: bool) -> Option<FitView> {
-        let Asked { architecture, profile, lesson, .. } = self.asked(spec, may_read)?;
+    fn judge(
+        &self,
+        (spec, build): (&LaunchSpec, Option<&str>),
+        reading: &GpuReading,
+        given_back: u64,
+        may_read: bool,
+    ) -> Option<FitView> {
+        let Asked { architecture, profile, lesson, .. } = self.asked(spec, build, may_read)?;
         let machine = self.machine(spec, &profile, reading, given_back)?;
         Some(fit::judge(&architecture, &profile, &machine, &lesson.correction).into())
     }
@@ -227,6 +235,7 @@ impl ModelMemory for MachineMemory {
         if ask == Ask::Load {
             self.0.remember(&reading);
         }
+        let builds = self.0.builds(specs).await;
         let (inner, asked, count) = (self.0.clone(), specs.to_vec(), specs.len());
         // Those before wait for a disk that hangs: no more are to wait with them.
         let Some(place) = Place::take(&self.0) else { return vec![None; count] };
@@ -234,7 +243,8 @@ impl ModelMemory for MachineMemory {
             let _place = place;
             let began = Instant::now();
             let may_read = || ask == Ask::Load || began.elapsed() < READING;
-            asked.iter().map(|spec| inner.judge(spec, &reading, given_back, may_read())).collect()
+            let judge = |spec: &Arc<LaunchSpec>| inner.judge((spec, builds.of(spec)), &reading, given_back, may_read());
+            asked.iter().map(judge).collect()
         });
         match tokio::time::timeout(ANSWERED, judging).await {
             Ok(Ok(fits)) => fits,

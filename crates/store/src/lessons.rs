@@ -54,7 +54,7 @@ mod tests {
         let path = folder.path().join("corral.sqlite3");
         let model = ModelId::new("a").unwrap();
         let correction = Correction { kv: 1.25, overhead: Some(300), ..Correction::default() };
-        let lesson = Lesson { model_bytes: 7, correction, on_cpu: true };
+        let lesson = Lesson { model_bytes: 7, build: Some("sha256:1".to_owned()), correction, on_cpu: true };
         let store = Store::open(&path).unwrap();
         store.keep_lesson(&model, &Lesson::default());
         store.keep_lesson(&model, &lesson);
@@ -63,5 +63,18 @@ mod tests {
         let store = Store::open(&path).unwrap();
         assert_eq!(store.lessons(), HashMap::from([(model.clone(), lesson)]));
         assert_eq!(store.wanted(), Some(model), "nothing else was touched");
+    }
+
+    #[test]
+    fn what_was_learned_before_builds_were_told_apart_holds_for_none() {
+        let store = Store::open(&tempfile::tempdir().unwrap().path().join("corral.sqlite3")).unwrap();
+        let old = r#"{"model_bytes":7,"correction":{"kv":1.25},"on_cpu":true}"#;
+        store.write("a lesson of before", |connection| {
+            connection.execute("INSERT INTO state (key, value) VALUES ('fit.a', ?1)", [old])?;
+            Ok(())
+        });
+        let lesson = store.lessons().remove(&ModelId::new("a").unwrap()).unwrap();
+        assert_eq!((lesson.build.as_deref(), lesson.on_cpu), (None, true));
+        assert!(!lesson.holds_for(7, Some("sha256:1")) && lesson.holds_for(7, None) && !lesson.holds_for(8, None));
     }
 }

@@ -64,10 +64,20 @@ impl Correction {
 pub struct Lesson {
     /// The size of the model's files in bytes: those of another model are not corrected by it.
     pub model_bytes: u64,
+    /// The build of `llama-server` that has taught it: what another one takes is not corrected by it. None where that
+    /// could not be told.
+    pub build: Option<String>,
     /// How far off the estimate was.
     pub correction: Correction,
     /// Its server used no GPU though there were some for it: it was built without.
     pub on_cpu: bool,
+}
+
+impl Lesson {
+    /// Whether it holds for files of this size and this build, as far as that is known.
+    pub fn holds_for(&self, model_bytes: u64, build: Option<&str>) -> bool {
+        self.model_bytes == model_bytes && (build.is_none() || self.build.as_deref() == build)
+    }
 }
 
 #[expect(clippy::cast_precision_loss, reason = "a ratio of sizes")]

@@ -11,7 +11,7 @@ use corral_core::log::{LogBuffer, LogRecord};
 use jiff::Timestamp;
 use tokio::sync::broadcast::error::RecvError;
 
-use super::{Asked, Inner, no_gpu};
+use super::{Asked, Inner, lock, no_gpu};
 
 /// How long the log of a server may be behind.
 const LOG_WITHIN: Duration = Duration::from_secs(2);
@@ -25,9 +25,10 @@ pub(super) async fn learn(inner: &Arc<Inner>, load: Load) {
     let look = if load.runs { Look::Now } else { Look::Person };
     let reading = if load.spec.gpu == Gpu::None { None } else { inner.read(look).await };
     let reading = reading.unwrap_or_else(no_gpu);
+    let build = build(inner, &load).await;
     let inner = inner.clone();
     let learned = tokio::task::spawn_blocking(move || {
-        if let Some(lesson) = lesson(&inner, &load, taken.as_ref(), &reading) {
+        if let Some(lesson) = lesson(&inner, &load, build, taken.as_ref(), &reading) {
             tracing::debug!(model = %load.spec.model, ?lesson, "a load has taught");
             inner.correct(&load.spec.model, lesson);
         }
@@ -37,8 +38,24 @@ pub(super) async fn learn(inner: &Arc<Inner>, load: Load) {
     }
 }
 
-fn lesson(inner: &Inner, load: &Load, taken: Option<&Taken>, reading: &GpuReading) -> Option<Lesson> {
-    let Asked { architecture, bytes, mut profile, lesson: before } = inner.asked(&load.spec, true)?;
+/// The build that a server runs, or ran: when it ends, what it was made of may be replaced already, so that it is the one
+/// which its load has taught about.
+async fn build(inner: &Inner, load: &Load) -> Option<String> {
+    let before = lock(&inner.lessons).get(&load.spec.model).and_then(|lesson| lesson.build.clone());
+    match before.filter(|_| !load.runs) {
+        Some(build) => Some(build),
+        None => inner.builds.of_instance(&load.instance, &load.spec).await,
+    }
+}
+
+fn lesson(
+    inner: &Inner,
+    load: &Load,
+    build: Option<String>,
+    taken: Option<&Taken>,
+    reading: &GpuReading,
+) -> Option<Lesson> {
+    let Asked { architecture, bytes, mut profile, lesson: before } = inner.asked(&load.spec, build.as_deref(), true)?;
     // What was learned about GPUs does not keep from learning anew.
     profile.gpu = load.spec.gpu.clone();
     let held = held(&load.spec.model, reading);
@@ -64,7 +81,7 @@ fn lesson(inner: &Inner, load: &Load, taken: Option<&Taken>, reading: &GpuReadin
         before.correction.overhead.or(correction.overhead)
     };
     let on_cpu = on_cpu && there_are && load.spec.gpu != Gpu::None;
-    Some(Lesson { model_bytes: bytes, correction, on_cpu })
+    Some(Lesson { model_bytes: bytes, build, correction, on_cpu })
 }
 
 /// GPU memory that processes of the model's servers hold, in bytes.

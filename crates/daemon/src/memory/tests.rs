@@ -1,3 +1,6 @@
+use std::fs::Permissions;
+use std::os::unix::fs::PermissionsExt;
+
 use corral_core::InstanceId;
 use corral_core::fit::FitVerdict;
 use corral_core::gpu::GpuProcess;
@@ -29,7 +32,9 @@ impl Bed {
         std::fs::write(proc.join("meminfo"), meminfo).unwrap();
         let (gpu, logs) = (Arc::<FakeGpu>::default(), Arc::new(LogBuffer::new(1000, 1 << 20)));
         let memory = Self::on(&folder, logs.clone(), gpu.clone());
-        Self { gpu, logs, memory, folder }
+        let bed = Self { gpu, logs, memory, folder };
+        bed.build("the first");
+        bed
     }
 
     fn on(folder: &TempDir, logs: Arc<LogBuffer>, gpu: Arc<FakeGpu>) -> MachineMemory {
@@ -50,7 +55,17 @@ impl Bed {
         if !file.exists() {
             ShapedModel::named(shape).unwrap().write(&file).unwrap();
         }
-        LaunchSpec { file, runtime: Runtime::Process, ctx: 32_768, ..launch_spec(id) }
+        LaunchSpec { file, runtime: Runtime::Process, binary: self.binary(), ctx: 32_768, ..launch_spec(id) }
+    }
+
+    fn binary(&self) -> PathBuf {
+        self.folder.path().join("llama-server")
+    }
+
+    /// Another build of the server takes the place of the one that is there.
+    fn build(&self, build: &str) {
+        std::fs::write(self.binary(), build).unwrap();
+        std::fs::set_permissions(self.binary(), Permissions::from_mode(0o755)).unwrap();
     }
 
     /// One GPU of 24 GB with so much free, and these processes on it.
@@ -231,6 +246,39 @@ async fn a_server_that_uses_no_gpu_is_judged_by_the_hosts_memory_from_then_on() 
     // One that was built for it comes in its place.
     bed.gpu(15 * GB, &[(7, 5 * GB, Some("b"))]);
     assert!(!bed.learn(&spec, true).await.unwrap().on_cpu);
+}
+
+#[tokio::test]
+async fn another_build_of_the_server_is_judged_afresh() {
+    let mut bed = Bed::new(64);
+    let spec = bed.spec("b", "llama-3.1-8b");
+    bed.gpu(23 * GB, &[]);
+    let before = bed.fit(&spec).await.unwrap();
+    bed.says("b", &BREAKDOWN.replace("\"device\"", "\"buffer_type\""));
+    assert!(bed.learn(&spec, true).await.unwrap().on_cpu);
+    assert_eq!(bed.fit(&spec).await.unwrap().vram_bytes, 0);
+
+    // One that has support for GPUs comes in its place, while the old one runs.
+    bed.build("the second one");
+    let afresh = bed.fit(&spec).await.unwrap();
+    assert_eq!(afresh, before, "nothing was learned of it");
+    assert!(bed.learn(&spec, false).await.unwrap().on_cpu, "the old one's last word is about the old one");
+    assert_eq!(bed.fit(&spec).await.unwrap(), before);
+    let listed = bed.memory.fits(&[Arc::new(spec.clone())], 0, Ask::List).await;
+    assert_eq!(listed, [Some(before.clone())]);
+
+    // Its own load teaches about it, and holds after a restart.
+    bed.gpu(12 * GB, &[(7, 11 * GB, Some("b"))]);
+    bed.says("b", BREAKDOWN);
+    assert!(!bed.learn(&spec, true).await.unwrap().on_cpu);
+    bed.gpu(23 * GB, &[]);
+    let learned = bed.fit(&spec).await.unwrap();
+    assert_ne!(learned.vram_bytes, before.vram_bytes);
+    bed.restart();
+    assert_eq!(bed.fit(&spec).await.unwrap(), learned);
+    // The ratios of the second are not those of a third.
+    bed.build("yet another one");
+    assert_eq!(bed.fit(&spec).await.unwrap(), before);
 }
 
 #[tokio::test(start_paused = true)]

@@ -6,6 +6,7 @@ mod endpoint;
 mod facts;
 mod gate;
 mod gpu;
+mod images;
 mod log;
 mod mounts;
 mod prepare;
@@ -35,6 +36,7 @@ use tokio_util::task::AbortOnDropHandle;
 
 pub use self::facts::{DockerFacts, docker_facts, image_present};
 pub use self::gpu::{GpuKind, gpu_kind};
+pub(crate) use self::images::Images;
 
 use self::connection::{Connected, status};
 use self::shared::{Known, Shared};

@@ -5,6 +5,7 @@
 #![allow(clippy::expect_used, unreachable_pub, reason = "helpers of tests, in a program of their own")]
 
 mod absent;
+mod build;
 mod fail;
 mod fake;
 mod serve;

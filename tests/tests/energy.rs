@@ -5,9 +5,12 @@
 
 use std::io::{Read, Write};
 use std::net::TcpStream;
+use std::os::unix::fs::PermissionsExt;
 use std::time::Instant;
 
-use corral_tests::{Client, Daemon, Manner, Models, PATIENCE, Question, process, until};
+use corral_core::snapshot::{Phase, Step};
+use corral_testkit::SandboxHome;
+use corral_tests::{Client, Daemon, Manner, Models, PATIENCE, Question, parts, process, until};
 use nvml_scene::Stage;
 use serde_json::{Value, json};
 
@@ -187,4 +190,80 @@ fn where_there_is_no_counter_the_power_is_added_up_and_a_gpu_that_is_lost_costs_
     assert_eq!(measured(&bed.usage("model", 2), "a"), (2, 1));
     let shown = String::from_utf8(bed.daemon.corral(&["usage"]).stdout).unwrap();
     assert!(shown.lines().last().unwrap().ends_with("  1 of 2"), "{shown}");
+}
+
+/// A GPU of a driver that lists no process, with so many gigabytes in use.
+fn unlisted(used_gb: u64, energy_mj: u64) -> Value {
+    let mut scene = scene(energy_mj, None);
+    let (device, used) = (&mut scene["devices"][0], used_gb * 1_000_000_000);
+    device["used"] = json!(used);
+    device["free"] = json!(25_769_803_776 - used);
+    scene
+}
+
+#[test]
+fn where_the_driver_lists_no_process_the_memory_that_comes_and_goes_with_the_model_tells() {
+    // A server that says when it was started, loads when it may, and does not say that it uses no GPU.
+    let home = SandboxHome::new();
+    let [started, go, program] = ["started", "go", "llama-server.sh"].map(|name| home.path().join(name));
+    let script = format!(
+        "#!/bin/bash\n: >'{}'\nwhile [ ! -e '{}' ]; do sleep 0.01; done\nsilent='s/fit_memory_breakdown/kept_to_itself/'\n\
+         exec '{}' \"$@\" > >(sed -u \"$silent\") 2> >(sed -u \"$silent\" >&2)\n",
+        started.display(),
+        go.display(),
+        parts::llama_server().display()
+    );
+    std::fs::write(&program, script).unwrap();
+    std::fs::set_permissions(&program, std::fs::Permissions::from_mode(0o755)).unwrap();
+    let ctx = "ctx = 131072\nargs = [\"--ignore-eos\"]";
+    let models = Models::program(&program).one_thread().with("ctx = 4096", ctx);
+    models.tiny_with("a", "").tiny_with("c", "gpu = \"none\"").write(&home);
+    let stage = Stage::new(&unlisted(1, 0));
+    let daemon = Daemon::start_with(home, &[("CORRAL_NVML", stage.library().to_str().unwrap())]);
+    let api = daemon.api();
+    // So many gigabytes come with it.
+    let load = |after: u64| {
+        until(PATIENCE, "the server is started", || started.exists().then_some(()));
+        stage.play(&unlisted(after, 0));
+        std::fs::write(&go, "").unwrap();
+        let ready = api.until(PATIENCE, "it is loaded", |status| status.phase == Phase::Ready);
+        for file in [&started, &go] {
+            std::fs::remove_file(file).unwrap();
+        }
+        Client::of(&ready)
+    };
+    let ask = |open: &Client| open.ask_now(&Question::new(Manner::Chat, "hello").tokens(4)).complete();
+
+    api.post("/switch", &json!({ "model": "a" })).expect(202);
+    let open = load(9);
+    until(PATIENCE, "the energy is looked at", || {
+        drop(ask(&open));
+        (stage.calls_of(LOOK) > 0).then_some(())
+    });
+    let stream = Bed::stream(&open);
+    let looks = stage.calls_of(LOOK);
+    until(PATIENCE, "it runs", || (stage.calls_of(LOOK) >= looks + 3).then_some(()));
+    stage.play(&unlisted(9, 7_200_000_000));
+    drop(stream);
+    let told = until(PATIENCE, "it is written down", || {
+        let row = api.usage("model").remove("a")?;
+        row.energy_joules.filter(|joules| *joules > 0.0)
+    });
+    assert!((told - 7.2e6).abs() < 1e-3, "{told}");
+
+    // Its memory takes its time, and then comes a model that uses none, while others take some.
+    api.post("/switch", &json!({ "model": "c" })).expect(202);
+    api.until(PATIENCE, "memory is waited for", |status| {
+        status.operation.as_ref().is_some_and(|operation| operation.step == Step::Free)
+    });
+    assert!(!started.exists(), "nobody has freed it");
+    stage.play(&unlisted(1, 0));
+    let open = load(9);
+    let looks = stage.calls_of(LOOK);
+    for _ in 0..3 {
+        drop(ask(&open));
+    }
+    let row =
+        until(PATIENCE, "they are written down", || api.usage("model").remove("c").filter(|row| row.requests == 3));
+    assert_eq!((row.energy_joules, row.energy_requests, stage.calls_of(LOOK)), (None, Some(0), looks), "{row:?}");
 }

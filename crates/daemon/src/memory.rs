@@ -4,6 +4,7 @@ mod builds;
 mod headers;
 mod host;
 mod learn;
+mod unlisted;
 
 use std::collections::HashMap;
 use std::path::PathBuf;
@@ -22,6 +23,7 @@ use corral_engine::{Builds, Environment};
 use corral_store::Store;
 
 use headers::Headers;
+use unlisted::Unlisted;
 
 /// How long headers are read for a list; of the models that are left, a later list tells.
 const READING: Duration = Duration::from_secs(2);
@@ -54,13 +56,15 @@ struct Inner {
     lessons: Mutex<HashMap<ModelId, Lesson>>,
     /// What servers of Corral's had of each GPU when one was last about to be replaced.
     had: Mutex<Vec<Had>>,
+    /// Where the model is, though no driver says so.
+    unlisted: Mutex<Unlisted>,
     /// How many are judging.
     judges: AtomicUsize,
     /// One list at a time: it may read many files.
     turn: tokio::sync::Mutex<()>,
 }
 
-/// What servers of Corral's had of a GPU.
+/// What servers of Corral's had of a GPU; no process of theirs where the driver lists none.
 #[derive(Debug, Clone, PartialEq, Eq)]
 struct Had {
     uuid: String,
@@ -83,15 +87,21 @@ impl MachineMemory {
         let host = env.get("DOCKER_HOST").unwrap_or_default();
         let remote = ["tcp://", "ssh://", "http://", "https://"].iter().any(|scheme| host.starts_with(scheme));
         let lessons = Mutex::new(store.lessons());
-        let (gpu, headers, had, judges, turn) = Default::default();
+        let (gpu, headers, had, unlisted, judges, turn) = Default::default();
         let (root, builds) = (PathBuf::from("/"), Builds::new(env.clone()));
-        Self(Arc::new(Inner { root, remote, gpu, logs, store, headers, builds, lessons, had, judges, turn }))
+        Self(Arc::new(Inner { root, remote, gpu, logs, store, headers, builds, lessons, had, unlisted, judges, turn }))
     }
 
     /// From now on this tells of the GPUs.
     pub(crate) fn watch(&self, gpu: Arc<dyn GpuWatch>) {
         // It is called once.
         let _ = self.0.gpu.set(gpu);
+    }
+
+    /// Whether the model that runs took memory of this GPU (its `uuid`) as it was loaded, though no driver says that it is
+    /// there.
+    pub(crate) fn is_on(&self, uuid: &str) -> bool {
+        lock(&self.0.unlisted).is_on(uuid)
     }
 }
 
@@ -164,14 +174,15 @@ impl Inner {
     fn remember(&self, reading: &GpuReading) {
         let had = |device: &GpuDevice| {
             let own = || device.processes.iter().filter(|process| process.model.is_some());
-            Had {
-                uuid: device.uuid.clone(),
-                pids: own().map(|process| process.pid).collect(),
-                bytes: own().filter_map(|process| process.mem_bytes).sum(),
-                used: device.mem_used_bytes.unwrap_or(0),
-            }
+            let pids: Vec<_> = own().map(|process| process.pid).collect();
+            let bytes = if pids.is_empty() {
+                lock(&self.unlisted).took(device)?
+            } else {
+                own().filter_map(|process| process.mem_bytes).sum()
+            };
+            Some(Had { uuid: device.uuid.clone(), pids, bytes, used: device.mem_used_bytes.unwrap_or(0) })
         };
-        *lock(&self.had) = reading.devices.iter().map(had).filter(|had| !had.pids.is_empty()).collect();
+        *lock(&self.had) = reading.devices.iter().filter_map(had).collect();
     }
 }
 
@@ -261,6 +272,7 @@ impl ModelMemory for MachineMemory {
 
     async fn held(&self) -> Option<String> {
         let reading = self.0.read(Look::Now).await?;
+        lock(&self.0.unlisted).starts(&reading);
         let had = lock(&self.0.had).clone();
         reading.devices.iter().find_map(|device| holder(device, had.iter().find(|had| had.uuid == device.uuid)))
     }

@@ -132,7 +132,7 @@ pub async fn run(env: Environment, options: ServeOptions) -> Result<()> {
     let config = controller_config(&paths, gateway, &version);
     let (handle, controller) = Controller::new(config, ports, reading, fallback);
     let recent = Arc::<Recent>::default();
-    let (gpu, energy) = gpu::watch(nvml, &handle, clock.clone());
+    let (gpu, energy) = gpu::watch(nvml, &handle, clock.clone(), memory.clone());
     let (request_ledger, measuring) = MeasuredLedger::start(request_ledger, energy);
     memory.watch(gpu.clone());
     let live = Arc::new(LiveReader::new(gate.clone(), handle.clone(), clock.clone(), recent.clone()));

@@ -4,7 +4,7 @@ use std::fmt;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use corral_core::energy::{Draw, EnergyMeter};
-use corral_core::gpu::{GpuDevice, GpuSource};
+use corral_core::gpu::{GpuDevice, GpuSource, GpuState};
 use corral_core::ports::{Clock, EnergyCounter};
 use corral_core::usage::Millijoules;
 
@@ -13,12 +13,17 @@ use crate::nvml::NvmlDraw;
 use crate::roots::Roots;
 use crate::sampler::Sampler;
 
-/// Reads the GPUs that the last full reading found the model on: NVIDIA's counter, else what they draw; AMD's and Intel's
-/// through the kernel's files.
+/// Says of a GPU, by its `uuid`, whether the model is on it though its driver lists no process of the model there. It is
+/// asked on the way of requests.
+pub type Unlisted = Box<dyn Fn(&str) -> bool + Send + Sync>;
+
+/// Reads the GPUs that the last full reading found the model on, and those that it is known to be on beside them: NVIDIA's
+/// counter, else what they draw; AMD's and Intel's through the kernel's files.
 pub struct GpuEnergy {
     sampler: Sampler,
     roots: Roots,
     clock: Arc<dyn Clock>,
+    unlisted: Unlisted,
     state: Mutex<State>,
 }
 
@@ -36,15 +41,24 @@ impl fmt::Debug for GpuEnergy {
 
 impl GpuEnergy {
     /// That of the GPUs which this sampler reads, below the same folders.
-    pub fn new(sampler: Sampler, roots: Roots, clock: Arc<dyn Clock>) -> Self {
-        Self { sampler, roots, clock, state: Mutex::default() }
+    pub fn new(sampler: Sampler, roots: Roots, clock: Arc<dyn Clock>, unlisted: Unlisted) -> Self {
+        Self { sampler, roots, clock, unlisted, state: Mutex::default() }
+    }
+
+    /// Whether the model is on it, or a part of the model.
+    fn holds(&self, device: &GpuDevice) -> bool {
+        // What does not answer may have lost it.
+        let unlisted = || device.state == GpuState::Ok && (self.unlisted)(&device.uuid);
+        device.processes.iter().any(|process| process.model.is_some()) || unlisted()
     }
 }
 
 impl EnergyCounter for GpuEnergy {
     fn counts(&self) -> bool {
         let tells = |device: &GpuDevice| Draw { energy_mj: device.energy_mj, power_w: device.power_w }.tells();
-        self.sampler.latest().is_some_and(|latest| latest.devices.iter().any(|device| holds(device) && tells(device)))
+        self.sampler
+            .latest()
+            .is_some_and(|latest| latest.devices.iter().any(|device| self.holds(device) && tells(device)))
     }
 
     fn read(&self) -> Option<Millijoules> {
@@ -58,7 +72,7 @@ impl EnergyCounter for GpuEnergy {
             });
             (device.uuid.clone(), draw.unwrap_or_default())
         };
-        let devices = latest.iter().flat_map(|latest| &latest.devices).filter(|device| holds(device));
+        let devices = latest.iter().flat_map(|latest| &latest.devices).filter(|device| self.holds(device));
         let told = devices.map(of).collect();
         meter.take(self.clock.uptime(), told)
     }
@@ -66,9 +80,4 @@ impl EnergyCounter for GpuEnergy {
     fn rest(&self) {
         self.state.lock().unwrap_or_else(PoisonError::into_inner).nvml.release();
     }
-}
-
-/// Whether the model is on it, or a part of the model.
-fn holds(device: &GpuDevice) -> bool {
-    device.processes.iter().any(|process| process.model.is_some())
 }

@@ -16,7 +16,7 @@ mod probe;
 mod roots;
 mod sampler;
 
-pub use energy::GpuEnergy;
+pub use energy::{GpuEnergy, Unlisted};
 pub use probe::Gpus;
 pub use roots::Roots;
 pub use sampler::{PATIENCE, Sampler};

@@ -266,8 +266,7 @@ mod tests {
             mem_shared_bytes: Some(63_500_000_000),
             ..GpuDevice::default()
         };
-        let expected =
-            "GPU 0  AMD Radeon 8060S\n  memory  16.0 GB of 64.0 GB  25%  63.5 GB of it the machine's\n";
+        let expected = "GPU 0  AMD Radeon 8060S\n  memory  16.0 GB of 64.0 GB  25%  63.5 GB of it the machine's\n";
         assert_eq!(shown(&reading(vec![device], None)), expected);
     }
 

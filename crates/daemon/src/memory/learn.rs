@@ -21,10 +21,16 @@ const WHOLE_LOG: usize = usize::MAX;
 
 /// Compares what a server says that it took, and what its processes have of the GPUs, with the estimate.
 pub(super) async fn learn(inner: &Arc<Inner>, load: Load) {
+    if !load.runs {
+        lock(&inner.unlisted).ended(&load.instance);
+    }
     let taken = said(&inner.logs, &load.spec.model, load.since).await;
     let look = if load.runs { Look::Now } else { Look::Person };
     let reading = if load.spec.gpu == Gpu::None { None } else { inner.read(look).await };
     let reading = reading.unwrap_or_else(no_gpu);
+    if load.runs {
+        lock(&inner.unlisted).loaded(load.instance.clone(), &reading, taken.as_ref());
+    }
     let build = build(inner, &load).await;
     let inner = inner.clone();
     let learned = tokio::task::spawn_blocking(move || {

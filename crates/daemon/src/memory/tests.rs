@@ -12,6 +12,8 @@ use tempfile::TempDir;
 
 use super::*;
 
+mod unlisted;
+
 const GB: u64 = 1_000_000_000;
 
 struct Bed {

@@ -1,9 +1,9 @@
 //! What the GPUs of a model take: NVIDIA's through the real wrapper, AMD's and Intel's out of files as the kernel has them.
 
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, mpsc};
 use std::time::Duration;
 
-use corral_core::gpu::{GpuWatch, Look};
+use corral_core::gpu::{GpuState, GpuWatch, Look};
 use corral_core::ports::{Clock, EnergyCounter};
 use corral_core::snapshot::Snapshot;
 use corral_gpu::{GpuEnergy, Gpus, Roots, Sampler};
@@ -23,7 +23,9 @@ const POWER: &str = "nvmlDeviceGetPowerUsage";
 struct Bed {
     tree: Tree,
     sampler: Sampler,
-    energy: GpuEnergy,
+    energy: Arc<GpuEnergy>,
+    /// The GPUs that the model is known to be on beside those where the driver lists it.
+    unlisted: Arc<Mutex<Vec<String>>>,
     _snapshots: watch::Sender<Arc<Snapshot>>,
 }
 
@@ -35,8 +37,11 @@ impl Bed {
         let roots = Roots { nvml: stage.map(Stage::library), ..tree.roots() };
         let clock: Arc<dyn Clock> = Arc::<CountingClock>::default();
         let sampler = Sampler::start(Box::new(Gpus::new(roots.clone())), roots.clone(), clock.clone(), watch);
-        let energy = GpuEnergy::new(sampler.clone(), roots, clock);
-        Self { tree, sampler, energy, _snapshots: snapshots }
+        let unlisted = Arc::<Mutex<Vec<String>>>::default();
+        let known = unlisted.clone();
+        let on = Box::new(move |uuid: &str| known.lock().unwrap().iter().any(|on| on == uuid));
+        let energy = Arc::new(GpuEnergy::new(sampler.clone(), roots, clock, on));
+        Self { tree, sampler, energy, unlisted, _snapshots: snapshots }
     }
 
     /// All of the GPUs is read anew.
@@ -89,6 +94,65 @@ async fn what_a_model_takes_is_what_the_counters_of_its_gpus_say() {
     stage.play(&scene(&[unused(0, 2_000), unused(1, 9_000), unused(2, 200)]));
     bed.look().await;
     assert_eq!((bed.energy.counts(), bed.taken()), (false, None));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_gpu_whose_driver_lists_no_process_counts_where_the_model_is_known_to_be_on_it() {
+    let stage = Stage::new(&scene(&[unused(0, 1_000), unused(1, 5_000)]));
+    let bed = Bed::new(Tree::new(), Some(&stage));
+    bed.look().await;
+    assert_eq!((bed.energy.counts(), bed.taken()), (false, None));
+    let uuid = bed.sampler.latest().unwrap().devices[1].uuid.clone();
+    bed.unlisted.lock().unwrap().push(uuid);
+    assert!(bed.energy.counts());
+    assert_eq!(bed.taken(), None, "this is the first");
+    stage.play(&scene(&[unused(0, 9_000), unused(1, 5_400)]));
+    assert_eq!(bed.taken(), Some(400));
+    // One that does not answer tells nothing, and may have lost it.
+    let mut lost = unused(1, 5_800);
+    lost["answers"] = json!({ "*": 15 });
+    stage.play(&scene(&[unused(0, 9_000), lost]));
+    bed.look().await;
+    assert_eq!((bed.energy.counts(), bed.taken()), (false, None));
+    stage.play(&scene(&[unused(0, 9_000), unused(1, 6_000)]));
+    bed.look().await;
+    assert!(bed.energy.counts());
+}
+
+/// In real time, as what hangs is a thread.
+#[tokio::test]
+async fn readings_that_hang_do_not_hold_the_energy_up() {
+    for listed in [true, false] {
+        let card = |energy_mj| if listed { counted(0, energy_mj) } else { unused(0, energy_mj) };
+        let stage = Stage::new(&scene(&[card(1_000)]));
+        let bed = Bed::new(Tree::new(), Some(&stage));
+        let first = bed.sampler.read(Look::Now).await;
+        bed.unlisted.lock().unwrap().extend((!listed).then(|| first.devices[0].uuid.clone()));
+        assert_eq!(bed.taken(), None);
+        let mut held = scene(&[card(1_700)]);
+        held["hold"] = json!("nvmlDeviceGetMemoryInfo_v2");
+        stage.play(&held);
+        let (told, asked) = (bed.sampler.clone(), stage.calls().len());
+        let reading = tokio::spawn(async move { told.read(Look::Now).await });
+        let calls = || stage.calls().split_off(asked);
+        while !calls().iter().any(|call| call.starts_with("nvmlDeviceGetMemoryInfo")) {
+            tokio::task::yield_now().await;
+        }
+        let told = |bed: &Bed| {
+            let (energy, (sender, told)) = (bed.energy.clone(), mpsc::channel());
+            std::thread::spawn(move || sender.send((energy.counts(), energy.read().map(|taken| taken.0))));
+            told.recv_timeout(Duration::from_secs(20)).expect("it does not wait for the reading")
+        };
+        assert_eq!(told(&bed), (true, Some(700)), "by the reading before");
+        assert_eq!(reading.await.unwrap().devices[0].state, GpuState::Silent);
+        assert_eq!(told(&bed), (false, None), "whether the model is still there is not known");
+        stage.play(&scene(&[card(2_000)]));
+        stage.let_go();
+        while bed.sampler.read(Look::Now).await.devices[0].state != GpuState::Ok {}
+        assert_eq!(told(&bed), (true, None));
+        stage.play(&scene(&[card(2_300)]));
+        assert_eq!(told(&bed), (true, Some(300)));
+    }
 }
 
 #[tokio::test(start_paused = true)]

@@ -1,0 +1,104 @@
+//! GPUs whose driver does not say who has their memory.
+
+use super::*;
+
+/// What a server says whose layers are on no GPU, though it uses one now and then.
+const NO_LAYERS: &str = r#"{"type":"fit_memory_breakdown","data":{"unit":"MiB","rows":[
+    {"kind":"device","name":"CUDA0","model":0,"context":0,"compute":600,"unaccounted":2000},
+    {"kind":"host","name":"Host","model":4281,"context":4096,"compute":72}]}}"#;
+
+/// The GPU of the bed.
+const GPU: &str = "GPU-1";
+
+impl Bed {
+    /// Loads this model, which says so; in use of the GPU are so many GB before and after, by nobody who is known.
+    async fn load(&self, spec: &LaunchSpec, (before, after): (u64, u64), says: &str) {
+        self.gpu(24 * GB - before, &[]);
+        self.fit(spec).await.unwrap();
+        assert_eq!(self.memory.held().await, None);
+        self.gpu(24 * GB - after, &[]);
+        self.loaded(spec, says).await;
+    }
+
+    async fn loaded(&self, spec: &LaunchSpec, says: &str) {
+        self.says(spec.model.as_str(), says);
+        self.learn(spec, true).await;
+    }
+}
+
+#[tokio::test]
+async fn memory_that_came_with_the_model_is_the_models_and_is_waited_for() {
+    let bed = Bed::new(64);
+    let (spec, next) = (bed.spec("b", "llama-3.1-8b"), bed.spec("c", "small-llama"));
+    assert!(!bed.memory.is_on(GPU));
+    bed.load(&spec, (GB, 11 * GB), BREAKDOWN).await;
+    assert!(bed.memory.is_on(GPU) && !bed.memory.is_on("GPU-2"));
+
+    bed.fit(&next).await.unwrap();
+    assert!(bed.memory.is_on(GPU), "it serves until it is stopped");
+    let held = bed.memory.held().await.unwrap();
+    assert_eq!(held, "GPU 0 (RTX 4090) still has 11000 MB in use, though nobody says by whom");
+    assert!(!bed.memory.is_on(GPU), "it has ended");
+    bed.gpu(18 * GB, &[]);
+    assert!(bed.memory.held().await.is_some(), "half of it is not all");
+    bed.gpu(22 * GB, &[]);
+    assert_eq!(bed.memory.held().await, None, "others may take a little meanwhile");
+    // The next one takes less, and begins with what is left.
+    bed.gpu(21 * GB, &[]);
+    bed.loaded(&next, BREAKDOWN).await;
+    assert!(bed.memory.is_on(GPU));
+}
+
+#[tokio::test]
+async fn what_others_take_is_not_the_models() {
+    let bed = Bed::new(64);
+    let spec = bed.spec("b", "small-llama");
+    bed.load(&spec, (GB, GB + 200_000_000), BREAKDOWN).await;
+    assert!(!bed.memory.is_on(GPU), "a desktop takes so much");
+    // What is on the processor alone takes nothing, whatever comes meanwhile.
+    let on_cpu = LaunchSpec { gpu: Gpu::None, ..spec.clone() };
+    bed.load(&on_cpu, (GB, 9 * GB), BREAKDOWN).await;
+    assert!(!bed.memory.is_on(GPU));
+    bed.load(&spec, (GB, 9 * GB), NO_LAYERS).await;
+    assert!(!bed.memory.is_on(GPU));
+    // Here the driver says who it is.
+    bed.load(&spec, (GB, GB), BREAKDOWN).await;
+    bed.memory.held().await;
+    bed.gpu(15 * GB, &[(9, 8 * GB, None)]);
+    bed.loaded(&spec, BREAKDOWN).await;
+    assert!(!bed.memory.is_on(GPU), "a game");
+    bed.gpu(15 * GB, &[(7, 8 * GB, Some("b"))]);
+    bed.loaded(&spec, BREAKDOWN).await;
+    assert!(!bed.memory.is_on(GPU), "the driver says that it is there");
+}
+
+#[tokio::test]
+async fn how_it_was_before_must_be_known() {
+    let bed = Bed::new(64);
+    let spec = bed.spec("b", "llama-3.1-8b");
+    bed.gpu(13 * GB, &[]);
+    bed.loaded(&spec, BREAKDOWN).await;
+    assert!(!bed.memory.is_on(GPU), "it ran before Corral did");
+    assert_eq!(bed.memory.held().await, None);
+}
+
+#[tokio::test]
+async fn what_is_gone_is_not_waited_for() {
+    let bed = Bed::new(64);
+    let spec = bed.spec("b", "llama-3.1-8b");
+    bed.load(&spec, (GB, 11 * GB), BREAKDOWN).await;
+    // It has ended by itself.
+    bed.gpu(23 * GB, &[]);
+    bed.fit(&spec).await.unwrap();
+    assert_eq!(bed.memory.held().await, None);
+
+    bed.load(&spec, (GB, 11 * GB), BREAKDOWN).await;
+    let end = |id: &str| {
+        let (instance, spec) = (InstanceId(id.to_owned()), Arc::new(spec.clone()));
+        bed.memory.learn(Load { instance, spec, since: Timestamp::UNIX_EPOCH, runs: false })
+    };
+    end("another").await;
+    assert!(bed.memory.is_on(GPU), "one that was before it");
+    end("i").await;
+    assert!(!bed.memory.is_on(GPU));
+}

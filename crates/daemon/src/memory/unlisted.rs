@@ -1,0 +1,82 @@
+//! Where the model is on GPUs whose driver does not say who has their memory, as with WSL, in another namespace of
+//! processes, or for a user who may not ask: where memory was taken as it was loaded, by nobody who is known.
+
+use std::collections::HashMap;
+
+use corral_core::InstanceId;
+use corral_core::fit::Taken;
+use corral_core::gpu::{GpuDevice, GpuReading, GpuState};
+
+/// So many bytes a model takes at least, and what a desktop does in the time of a load takes less.
+const RISE: u64 = 256 << 20;
+
+/// By the names of GPUs (`uuid`), in bytes.
+type Bytes = HashMap<String, u64>;
+
+/// What was seen before and after the last load.
+#[derive(Debug, Default)]
+pub(super) struct Unlisted {
+    /// What nobody who is known had of each GPU before the last start.
+    before: Bytes,
+    /// The server that runs, and what came with it.
+    took: Option<(InstanceId, Bytes)>,
+}
+
+impl Unlisted {
+    /// A server is about to start, and none runs: this is how the GPUs are.
+    pub(super) fn starts(&mut self, reading: &GpuReading) {
+        self.took = None;
+        self.before = all(reading);
+    }
+
+    /// This server has loaded, and the GPUs are so; `said` is what it says that it took.
+    pub(super) fn loaded(&mut self, instance: InstanceId, reading: &GpuReading, said: Option<&Taken>) {
+        let uses = |taken: &Taken| taken.need.gpus.iter().any(|space| space.weights > 0 || space.kv > 0);
+        let took = if said.is_none_or(uses) { self.rise(reading) } else { Bytes::new() };
+        if !took.is_empty() {
+            tracing::debug!(?took, "the driver does not say whose this GPU memory is: it came with the model");
+        }
+        self.took = Some((instance, took));
+    }
+
+    fn rise(&self, reading: &GpuReading) -> Bytes {
+        let listed = |device: &GpuDevice| device.processes.iter().any(|process| process.model.is_some());
+        let devices = reading.devices.iter().filter(|device| !listed(device));
+        let risen = devices.filter_map(|device| {
+            let more = nobodys(device)?.checked_sub(*self.before.get(&device.uuid)?)?;
+            (more >= RISE).then(|| (device.uuid.clone(), more))
+        });
+        risen.collect()
+    }
+
+    /// This server has ended.
+    pub(super) fn ended(&mut self, instance: &InstanceId) {
+        self.took.take_if(|(id, _)| id == instance);
+    }
+
+    /// What the server that runs took of this GPU, where that still seems to be there: it may have ended by itself.
+    pub(super) fn took(&self, device: &GpuDevice) -> Option<u64> {
+        let took = *self.took.as_ref()?.1.get(&device.uuid)?;
+        let more = nobodys(device)?.checked_sub(*self.before.get(&device.uuid)?)?;
+        (more >= took / 2).then_some(took)
+    }
+
+    /// Whether the server that runs took memory of this GPU.
+    pub(super) fn is_on(&self, uuid: &str) -> bool {
+        self.took.as_ref().is_some_and(|(_, took)| took.contains_key(uuid))
+    }
+}
+
+fn all(reading: &GpuReading) -> Bytes {
+    reading.devices.iter().filter_map(|device| Some((device.uuid.clone(), nobodys(device)?))).collect()
+}
+
+/// What is in use of a GPU by nobody who is known; none where that cannot be told, and where it is divided, since which of
+/// its parts a server gets is not known here.
+fn nobodys(device: &GpuDevice) -> Option<u64> {
+    let told = device.state == GpuState::Ok && device.parts.is_empty();
+    let used = device.mem_used_bytes.filter(|_| told)?;
+    // One without a name is of elsewhere.
+    let known = device.processes.iter().filter(|process| process.name.is_some());
+    Some(used.saturating_sub(known.filter_map(|process| process.mem_bytes).fold(0, u64::saturating_add)))
+}

@@ -13,7 +13,8 @@ testbed_up() {
   export CORRAL_TEST_IMAGE=corral-test/llama-server:local
   export CORRAL_TEST_LLAMA_SERVER="$CORRAL_CACHE/llama-server"
   "$SCRIPTS/llama-binary.sh" "$CORRAL_TEST_LLAMA_SERVER"
+  CORRAL_TEST_LLAMA_VULKAN="$("$SCRIPTS/llama-root.sh" --vulkan)/launch"
   CORRAL_TEST_CLAUDE="$("$SCRIPTS/claude-code.sh")"
   CORRAL_TEST_CHROMIUM="$("$SCRIPTS/chromium.sh")"
-  export CORRAL_TEST_CLAUDE CORRAL_TEST_CHROMIUM
+  export CORRAL_TEST_LLAMA_VULKAN CORRAL_TEST_CLAUDE CORRAL_TEST_CHROMIUM
 }

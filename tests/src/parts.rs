@@ -33,6 +33,19 @@ pub fn llama_server() -> PathBuf {
     path
 }
 
+/// A `llama-server` with the Vulkan backend, whose devices are this machine's processor; panics with what to do where
+/// there is none.
+pub fn llama_vulkan() -> PathBuf {
+    let path = variable("CORRAL_TEST_LLAMA_VULKAN");
+    let path = path.map_or_else(|| cache().join("corral/llama-vulkan-root/launch"), PathBuf::from);
+    assert!(
+        path.is_file(),
+        "there is no llama-server at {} (CORRAL_TEST_LLAMA_VULKAN): run scripts/test.sh, which sets the tests up",
+        path.display()
+    );
+    path
+}
+
 /// The real Claude Code; panics with what to do where there is none.
 pub fn claude() -> PathBuf {
     let path = variable("CORRAL_TEST_CLAUDE").map(PathBuf::from).filter(|path| path.is_file());

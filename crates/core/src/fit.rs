@@ -7,11 +7,12 @@
 //! The rules are those of llama.cpp 0.7 (its `llama_kv_cache`, `llama_memory_recurrent`, `llama_model_loader` and what
 //! its graph allocator was seen to need); `make bench` holds them against a real `llama-server`. Weights and KV cache
 //! follow from the file. The compute buffer is what a graph of one micro-batch holds at the same time, which is
-//! measured, not derived; it is the same on all backends as far as their tensors are, and what drivers take beyond is
-//! [`OVERHEAD`].
+//! measured, not derived: on the CPU, and on devices of the Vulkan backend. It is the same on all backends as far as their
+//! tensors are, and what drivers take beyond is [`OVERHEAD`].
 
 mod architecture;
 mod breakdown;
+mod compute;
 mod correction;
 mod machine;
 mod memory;

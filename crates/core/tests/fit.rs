@@ -190,6 +190,35 @@ fn what_is_not_on_one_device_is_on_another() {
     assert!(experts.gpus[0].compute > whole.gpus[0].compute, "a copy of one of them is worked on");
 }
 
+#[test]
+fn graphs_take_on_each_device_what_llama_server_says() {
+    let model = architecture("llama-2-7b");
+    let compute = |args: &[&str], gpus: &[f64], layers| {
+        let need = estimate(&model, &profile(16_384, args), &Placement { gpus: gpus.to_vec(), layers });
+        need.gpus.iter().chain([&need.host]).map(|space| space.compute / MIB).collect::<Vec<_>>()
+    };
+    // In MiB, as llama.cpp 0.7 said with the Vulkan backend: each device, and the host.
+    for (args, gpus, layers, said) in [
+        (&[][..], &[1.0][..], 99, &[112, 48][..]),
+        (&["-ub", "1024"], &[1.0], 99, &[225, 96]),
+        // What is on the host is copied: here two caches of 128 MiB.
+        (&[], &[1.0], 10, &[312, 48]),
+        (&[], &[1.0], 0, &[312, 48]),
+        (&["-nkvo"], &[1.0], 99, &[304, 48]),
+        (&["-ctk", "q8_0", "-ctv", "q8_0"], &[1.0], 10, &[200, 48]),
+        (&[], &[3.0, 1.0], 20, &[312, 96, 48]),
+        // Four copies of the inputs, as several devices have all layers.
+        (&[], &[1.0, 1.0], 99, &[248, 208, 144]),
+        (&[], &[1.0, 1.0, 1.0], 99, &[248, 208, 208, 144]),
+    ] {
+        let guess = compute(args, gpus, layers);
+        assert_eq!(guess.len(), said.len());
+        for (guess, said) in guess.iter().zip(said) {
+            assert!(guess.abs_diff(*said) <= said / 10, "{args:?} {gpus:?} {layers}: {guess} and not {said}");
+        }
+    }
+}
+
 /// A machine with GPUs of so many bytes, all free, and a large host.
 fn machine(gpus: &[u64]) -> Machine {
     let memory = |name: String, bytes: u64| Memory { name, total: bytes, free: bytes, ..Memory::default() };

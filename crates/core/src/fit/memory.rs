@@ -1,11 +1,12 @@
 //! How much memory is needed, and where.
 
+use super::compute::compute;
 use super::{Architecture, Layer, Profile};
 use crate::gguf::TensorType;
 use crate::launch::CpuMoe;
 
 /// The elements that a graph works with are of four bytes.
-const F32: u64 = 4;
+pub(super) const F32: u64 = 4;
 
 /// The memory that one device gives, or the host, in bytes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -124,7 +125,7 @@ pub fn estimate(model: &Architecture, profile: &Profile, placement: &Placement) 
     need
 }
 
-fn experts_stay(profile: &Profile, layer: usize) -> bool {
+pub(super) fn experts_stay(profile: &Profile, layer: usize) -> bool {
     match profile.cpu_moe {
         None => false,
         Some(CpuMoe::All) => true,
@@ -133,84 +134,10 @@ fn experts_stay(profile: &Profile, layer: usize) -> bool {
 }
 
 /// Bytes of one layer's cache and states.
-fn cache(layer: &Layer, profile: &Profile) -> u64 {
+pub(super) fn cache(layer: &Layer, profile: &Profile) -> u64 {
     let (all, streams) = profile.cells();
     let cells = layer.window.map_or(all, |window| profile.window_cells(window)).saturating_mul(streams);
     let bytes = |kind: TensorType, elements: u64| kind.bytes_of(elements).saturating_mul(cells);
     let states = layer.state.saturating_mul(u64::from(profile.parallel)).saturating_mul(F32);
     bytes(profile.cache_k, layer.k).saturating_add(bytes(profile.cache_v, layer.v)).saturating_add(states)
-}
-
-/// The compute buffers: a graph needs the same on each device that has a part of it, and its inputs lie on the host.
-fn compute(model: &Architecture, profile: &Profile, places: &[Option<usize>], need: &mut Need) {
-    let tokens = profile.graph_tokens();
-    let masks = masks(model, profile);
-    let embedding = model.width.saturating_add(model.layer_inputs).saturating_mul(tokens).saturating_mul(F32);
-    let mut host = if need.gpus.is_empty() { 0 } else { embedding.saturating_add(masks) };
-    let mut waiting = 0;
-    for (index, (layer, place)) in model.layers.iter().zip(places).enumerate() {
-        let graph = graph(model, layer, profile).saturating_add(masks);
-        let on_gpu = place.and_then(|gpu| need.gpus.get_mut(gpu)).map(|space| space.compute = space.compute.max(graph));
-        if on_gpu.is_none() {
-            host = host.max(graph);
-        }
-        if on_gpu.is_none() || experts_stay(profile, index) {
-            waiting = waiting.max(layer.largest_tensor);
-        }
-    }
-    need.host.compute = host;
-    // For long prompts the first GPU works on what lies on the host as well, and takes a copy of it, one by one.
-    if let Some(first) = need.gpus.first_mut() {
-        first.compute = first.compute.saturating_add(waiting);
-    }
-    // The output's place sees what is said, of each slot one token.
-    let said = u64::from(profile.parallel).min(tokens).saturating_mul(model.vocabulary).saturating_mul(F32);
-    let output = places.last().copied().flatten().and_then(|gpu| need.gpus.get_mut(gpu)).unwrap_or(&mut need.host);
-    output.compute = output.compute.max(said.saturating_add(masks));
-    for space in &mut need.gpus {
-        if space.weights > 0 || space.compute > 0 {
-            space.overhead = super::OVERHEAD;
-        }
-    }
-}
-
-/// Bytes of the masks that say which token sees which: one for all tokens, one for windows.
-fn masks(model: &Architecture, profile: &Profile) -> u64 {
-    if model.layers.iter().all(|layer| layer.k == 0) {
-        return 0;
-    }
-    let (cells, _) = profile.cells();
-    let windows = model.window().map_or(0, |window| profile.window_cells(window));
-    let width = if profile.flash_attention { 2 } else { F32 };
-    cells.saturating_add(windows).saturating_mul(profile.graph_tokens()).saturating_mul(width)
-}
-
-/// Bytes that a graph holds at the same time while it is in one layer.
-///
-/// Seen in llama.cpp's allocator: five times the embedding through all of it, three times the inner width of the
-/// feed-forward network, and the experts' answers where those do not fit into what gate and up leave.
-fn graph(model: &Architecture, layer: &Layer, profile: &Profile) -> u64 {
-    let tokens = profile.graph_tokens();
-    let through = model.width.saturating_mul(5).saturating_add(model.layer_inputs.saturating_mul(2));
-    let answers = model.width.saturating_mul(layer.experts_used);
-    let answers = if answers > layer.feed_forward { answers } else { 0 };
-    let forward = layer.feed_forward.saturating_mul(3).saturating_add(answers).saturating_add(through);
-    // Queries, keys and values before and after their rotation, and what attention makes of them.
-    let attention =
-        layer.q.saturating_mul(2).saturating_add(layer.k).saturating_add(layer.v).saturating_add(model.width * 2);
-    let mut bytes = forward.max(attention).saturating_mul(tokens).saturating_mul(F32);
-    if layer.inner > 0 {
-        let row = layer.inner.saturating_mul(6).saturating_add(model.width.saturating_mul(3));
-        let states = layer.state.saturating_mul(u64::from(profile.parallel));
-        bytes = bytes.max(row.saturating_mul(tokens).saturating_add(states).saturating_mul(F32));
-    }
-    if !profile.flash_attention && layer.k > 0 {
-        // Each token by all tokens, for each head.
-        let (all, _) = profile.cells();
-        let cells = layer.window.map_or(all, |window| profile.window_cells(window));
-        let scores = cells.saturating_mul(tokens).saturating_mul(layer.heads).saturating_mul(F32);
-        let beside = layer.q.saturating_mul(2).saturating_add(model.width.saturating_mul(5));
-        bytes = bytes.max(scores.saturating_add(beside.saturating_mul(tokens).saturating_mul(F32)));
-    }
-    bytes
 }

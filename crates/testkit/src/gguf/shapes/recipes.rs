@@ -47,6 +47,9 @@ pub fn shapes() -> Vec<ShapedModel> {
         deepseek2("glm-4.7-flash", (64, 4, 1536), sizes(2048, 47, 20, 1, 576, 10_240, 154_880, Q4_K)),
         glm4moe("glm-4.5-air", (128, 8, 1408), sizes(4096, 47, 96, 8, 128, 10_944, 151_552, Q4_K)),
         qwen3next("qwen3-next-80b-a3b", (512, 10, 512), sizes(2048, 48, 16, 2, 256, 5120, 151_936, Q4_K)),
+        // Of no tensor larger than 128 MiB, which is as much as a GPU in software takes.
+        gemma3("narrow-gemma3", 1024, Sizes { tied: true, ..sizes(2560, 34, 8, 4, 256, 10_240, 32_000, Q8_0) }),
+        qwen3moe("narrow-moe", (64, 8, 768), sizes(2048, 24, 32, 4, 128, 6144, 32_000, Q4_K)),
         mamba("mamba-2.8b", sizes(2560, 64, 0, 0, 0, 0, 50_280, F16)),
     ]
 }

@@ -195,13 +195,13 @@ function Table(props: { rows: UsageRow[]; by: UsageBy; price: string | null | un
             <th scope="col" class="number">
               In
             </th>
-            <th scope="col" class="number">
+            <th scope="col" class="number detail">
               Cached
             </th>
             <th scope="col" class="number">
               Out
             </th>
-            <th scope="col" class="number">
+            <th scope="col" class="number detail">
               Time
             </th>
             <Show when={measured()}>
@@ -227,13 +227,13 @@ function Table(props: { rows: UsageRow[]; by: UsageBy; price: string | null | un
                 <td class="number" title={count(row.tokens_in)}>
                   {tokens(row.tokens_in)}
                 </td>
-                <td class="number" title={count(row.tokens_cached)}>
+                <td class="number detail" title={count(row.tokens_cached)}>
                   {tokens(row.tokens_cached)}
                 </td>
                 <td class="number" title={count(row.tokens_out)}>
                   {tokens(row.tokens_out)}
                 </td>
-                <td class="number">{duration(row.seconds * 1000)}</td>
+                <td class="number detail">{duration(row.seconds * 1000)}</td>
                 <Show when={measured()}>
                   <td class="number">
                     <Energy of={row} />
@@ -253,14 +253,14 @@ function Table(props: { rows: UsageRow[]; by: UsageBy; price: string | null | un
             <th scope="row">Together</th>
             <td class="number">{count(total().requests)}</td>
             <td class="number">{tokens(total().tokens_in)}</td>
-            <td class="number">
+            <td class="number detail">
               {tokens(total().tokens_cached)}
               <Show when={total().tokens_in}>
                 <span class="muted weak"> ({percent(total().tokens_cached / total().tokens_in)})</span>
               </Show>
             </td>
             <td class="number">{tokens(total().tokens_out)}</td>
-            <td class="number">{duration(total().seconds * 1000)}</td>
+            <td class="number detail">{duration(total().seconds * 1000)}</td>
             <Show when={measured()}>
               <td class="number">
                 <Energy of={total()} />

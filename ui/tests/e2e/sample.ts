@@ -105,7 +105,8 @@ export async function usage(page: Page): Promise<void> {
     tokens_out: 84_211 * scale,
     seconds: 1932.5 * scale,
     energy_joules: 612_000 * scale,
-    energy_requests: 41 * scale,
+    // Some were over too soon.
+    energy_requests: scale === 2 ? 70 : 41 * scale,
   });
   const rows: Record<string, UsageRow[]> = {
     day: Array.from({ length: 30 }, (_, day) => {

@@ -1,7 +1,7 @@
 import { VIEWS } from "../../src/lib/route";
 import { expect, test, violations } from "./dashboard";
 import { fits } from "./fits";
-import { findings, gpuAtWork } from "./sample";
+import { findings, gpuAtWork, usage } from "./sample";
 
 for (const colorScheme of ["light", "dark"] as const) {
   test.describe(colorScheme, () => {
@@ -81,6 +81,7 @@ test("text of twice the size and small windows: nothing is cut off sideways", as
   await fits(page, corral);
   await gpuAtWork(page, "tiny");
   await findings(page);
+  await usage(page);
   for (const [width, size] of [
     [480, "100%"],
     [640, "100%"],

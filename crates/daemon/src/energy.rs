@@ -3,7 +3,7 @@
 
 use std::collections::HashMap;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 
 use corral_core::ports::{EnergyCounter, Ledger};
@@ -33,6 +33,8 @@ pub(crate) struct MeasuredLedger {
     ledger: Arc<dyn Ledger>,
     counter: Arc<dyn EnergyCounter>,
     next: AtomicU64,
+    /// Energy has been measured since Corral runs.
+    measures: AtomicBool,
     steps: mpsc::UnboundedSender<Step>,
 }
 
@@ -66,7 +68,8 @@ impl MeasuredLedger {
             unsure: false,
         };
         let task = tokio::spawn(work.run());
-        (Self { ledger, counter, next: AtomicU64::new(0), steps: sender }, Measuring { closing, task })
+        let (next, measures) = Default::default();
+        (Self { ledger, counter, next, measures, steps: sender }, Measuring { closing, task })
     }
 }
 
@@ -85,11 +88,16 @@ impl Ledger for MeasuredLedger {
         if !self.counter.counts() {
             return None;
         }
+        self.measures.store(true, Ordering::Relaxed);
         let ticket = Ticket(self.next.fetch_add(1, Ordering::Relaxed));
         self.steps.send(Step::Sent(ticket)).is_ok().then_some(ticket)
     }
 
-    fn record(&self, request: RequestRecord) {
+    fn record(&self, mut request: RequestRecord) {
+        // What came to no model took nothing; where nothing is measured, that is not known either.
+        if request.model.is_none() && self.measures.load(Ordering::Relaxed) {
+            request.energy = Some(Millijoules(0));
+        }
         self.ledger.record(request);
     }
 

@@ -61,13 +61,17 @@ impl NvmlProbe {
     /// Reads what is awake. `cards` are NVIDIA's on the bus, in order: NVML counts in the same.
     pub(crate) fn read(&mut self, roots: &Roots, cards: &[&Card], now: Duration) -> Told {
         debug_assert!(cards.iter().all(|card| card.vendor == NVIDIA));
-        if !has_driver(roots) {
+        // NVML neither knows nor counts those that another driver has, one that hands them to virtual machines for instance.
+        let all = cards;
+        let cards: Vec<&Card> = all.iter().copied().filter(|card| card.driver().as_deref() == Some("nvidia")).collect();
+        let cards = cards.as_slice();
+        if !has_driver(roots) || (cards.is_empty() && !all.is_empty()) {
             self.release();
-            if cards.is_empty() {
+            if all.is_empty() {
                 self.seen.clear();
                 return Told::default();
             }
-            return self.gone(no_driver(cards));
+            return self.gone(no_driver(all));
         }
         let asleep: Vec<bool> = cards.iter().map(|card| card.sleeps()).collect();
         if !asleep.is_empty() && asleep.iter().all(|asleep| *asleep) {
@@ -133,6 +137,8 @@ impl NvmlProbe {
             }
             devices.push(device);
         }
+        // Where a card was pulled out, those behind it have other numbers now.
+        self.seen.retain(|key, device| *key != number(device.index) || device.index < count);
         Ok((devices, lost))
     }
 

@@ -350,12 +350,9 @@ impl Run {
 
     fn release(&mut self) {
         self.holds = false;
-        if let Some(mut parts) = self.parts.take() {
+        if let Some(parts) = self.parts.take() {
             // That may wait for a driver as well.
-            self.reading = Some(tokio::task::spawn_blocking(move || {
-                parts.probe.release();
-                (parts, None)
-            }));
+            self.reading = Some(tokio::task::spawn_blocking(move || (parts.released(), None)));
             self.give_up_at = Some(Instant::now() + PATIENCE);
         }
     }

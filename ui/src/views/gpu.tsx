@@ -105,6 +105,7 @@ function details({ clocks, pcie, power_limit_w, fan_percent, throttle }: GpuDevi
 const OWN_BYTES = 2 ** 30;
 
 function nobody(device: GpuDevice): string {
+  if (device.state !== "ok" && device.state !== "asleep") return "Who holds its memory cannot be told now.";
   return (device.mem_used_bytes ?? 0) > OWN_BYTES
     ? "The driver does not say who holds it."
     : "No process holds memory of this GPU.";

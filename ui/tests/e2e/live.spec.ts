@@ -101,6 +101,10 @@ test("GPUs: their readings, who holds the memory, and a sentence where there is 
   await page.reload();
   await expect(card).toContainText("23.0 GiB of it the machine's");
   await expect(card).toContainText("The driver does not say who holds it.");
+  const lost = { state: "lost" as const, reason: "it has fallen off the bus", mem_used_bytes: null, processes: [] };
+  await gpus(page, { source: "nvml", devices: [{ ...DEVICE, ...lost }] });
+  await page.reload();
+  await expect(card).toContainText("Who holds its memory cannot be told now.");
   await gpus(page, { source: "none", reason: "libnvidia-ml.so is not there", devices: [] });
   await page.reload();
   await expect(page.getByText("libnvidia-ml.so is not there")).toBeVisible();

@@ -97,6 +97,9 @@ fn render(reading: &GpuReading, names: &Names, paint: Paint) -> String {
     rendered
 }
 
+/// A driver keeps some memory for itself, in bytes; more than that is somebody's of whom it does not tell.
+const OWN: u64 = 1 << 30;
+
 fn of_device(device: &GpuDevice, names: &Names) -> Vec<Vec<Cell>> {
     let mut rows = Vec::new();
     let mut row = |name: &str, value: String, style: Style| {
@@ -129,6 +132,9 @@ fn of_device(device: &GpuDevice, names: &Names) -> Vec<Vec<Cell>> {
     row("slowed by", if slowed == "idle" { String::new() } else { slowed }, BUSY);
     for part in &device.parts {
         row("part", format!("{}  {}", part.name, memory(part.mem_used_bytes, part.mem_total_bytes)), Style::new());
+    }
+    if device.processes.is_empty() && device.mem_used_bytes.is_some_and(|used| used > OWN) {
+        row("held by", "the driver does not say".to_owned(), Style::new());
     }
     for (at, process) in device.processes.iter().enumerate() {
         let (style, name) =
@@ -266,7 +272,7 @@ mod tests {
             mem_shared_bytes: Some(63_500_000_000),
             ..GpuDevice::default()
         };
-        let expected = "GPU 0  AMD Radeon 8060S\n  memory  16.0 GB of 64.0 GB  25%  63.5 GB of it the machine's\n";
+        let expected = "GPU 0  AMD Radeon 8060S\n  memory   16.0 GB of 64.0 GB  25%  63.5 GB of it the machine's\n  held by  the driver does not say\n";
         assert_eq!(shown(&reading(vec![device], None)), expected);
     }
 

@@ -3,6 +3,7 @@
 use std::sync::atomic::AtomicBool;
 use std::sync::{Mutex, mpsc as std_mpsc};
 
+use corral_core::ModelId;
 use corral_core::usage::{InferenceRoute, RequestEnd, Tokens};
 use jiff::Timestamp;
 
@@ -142,6 +143,20 @@ async fn where_nobody_counts_records_go_on_at_once() {
     bed.ledger.record(request());
     assert_eq!(bed.told.try_recv().unwrap().energy, None);
     assert_eq!(bed.reads(), 0);
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_came_to_no_model_took_nothing_where_energy_is_measured() {
+    let mut bed = Bed::new();
+    let with_model = || RequestRecord { model: ModelId::new("m").ok(), ..request() };
+    bed.ledger.record(request());
+    assert_eq!(bed.told.recv().await.unwrap().energy, None, "nothing was measured yet");
+    let ticket = bed.sent().await;
+    bed.ended(ticket).await;
+    bed.ledger.record(request());
+    assert_eq!(bed.told.recv().await.unwrap().energy, Some(Millijoules(0)));
+    bed.ledger.record(with_model());
+    assert_eq!(bed.told.recv().await.unwrap().energy, None, "it was with a model while nobody counted");
 }
 
 #[tokio::test(start_paused = true)]

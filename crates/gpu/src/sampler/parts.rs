@@ -31,6 +31,14 @@ impl Parts {
         });
         (self, sample)
     }
+
+    /// Lets go of the drivers.
+    pub(super) fn released(mut self) -> Self {
+        if catch_unwind(AssertUnwindSafe(|| self.probe.release())).is_err() {
+            tracing::error!("GPUs: letting go of the drivers went wrong because of a defect in Corral");
+        }
+        self
+    }
 }
 
 /// What reads is back, with what it has read; with nothing where it has let go.

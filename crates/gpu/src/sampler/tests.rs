@@ -35,6 +35,7 @@ impl GpuProbe for Fake {
 
     fn release(&mut self) {
         self.0.releases.fetch_add(1, Ordering::SeqCst);
+        assert!(!self.0.broken.load(Ordering::SeqCst), "a defect");
     }
 }
 
@@ -271,8 +272,8 @@ async fn a_defect_in_what_reads_is_not_the_end_of_it() {
     bed.fake.0.broken.store(true, Ordering::SeqCst);
     let reading = bed.sampler.read(Look::Person).await;
     assert!(reading.reason.as_ref().unwrap().contains("defect"), "{reading:?}");
+    assert_eq!(bed.within(10).await.1, 1, "nor in what lets go");
     bed.fake.0.broken.store(false, Ordering::SeqCst);
-    tokio::time::sleep(Duration::from_secs(1)).await;
     assert_eq!(bed.sampler.read(Look::Person).await.devices.len(), 1);
 }
 

@@ -219,6 +219,35 @@ fn without_a_library_or_a_driver_there_is_a_sentence() {
 }
 
 #[test]
+fn cards_of_another_driver_are_not_counted() {
+    let mut bed = Bed::with(&[card(0)]);
+    bed.on_bus(&["active"]);
+    // One that waits for a virtual machine, and is off meanwhile.
+    let idle = "vendor: 0x10de\nclass: 0x030000\ndevice: 0x2204\npower/runtime_status: suspended";
+    bed.tree.card("0000:00:05.0", "vfio-pci", idle);
+    let sample = bed.read(0);
+    assert_eq!(states(&sample), [GpuState::Ok]);
+    assert_eq!((sample.devices[0].uuid.as_str(), sample.devices[0].index), ("GPU-0", 0));
+    // The other one is handed over as well.
+    std::fs::remove_dir_all(bed.tree.path("sys/bus/pci/devices/0000:01:00.0")).unwrap();
+    let sample = bed.read(60);
+    assert!(sample.reason.as_ref().unwrap().contains("vfio-pci"), "{sample:?}");
+}
+
+#[test]
+fn one_that_was_pulled_out_is_not_told_twice_when_the_driver_goes() {
+    let mut bed = Bed::with(&[card(0), card(1)]);
+    assert_eq!(bed.read(0).devices.len(), 2);
+    let mut left = card(1);
+    left["pci"] = json!("00000000:02:00.0");
+    bed.stage.play(&scene(&[left.clone()]));
+    assert_eq!(bed.device(1).uuid, "GPU-1");
+    bed.stage.play(&json!({ "driver": "580", "answers": { "nvmlDeviceGetCount_v2": 1 }, "devices": [left] }));
+    let gone: Vec<_> = bed.read(2).devices.into_iter().map(|device| (device.uuid, device.state)).collect();
+    assert_eq!(gone, [("GPU-1".to_owned(), GpuState::Lost)]);
+}
+
+#[test]
 fn a_gpu_that_sleeps_is_not_woken() {
     let mut bed = Bed::with(&[card(0), card(1)]);
     bed.on_bus(&["suspended", "suspended"]);

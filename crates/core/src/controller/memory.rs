@@ -125,9 +125,10 @@ impl Controller {
         });
     }
 
-    /// Starts an instance, once no server before it holds GPU memory any more.
+    /// Starts an instance, once no server before it holds GPU memory any more; not at all where nobody wants it by then.
     pub(super) fn start(&mut self, attempt: Attempt, instance: Instance) {
         let op = self.lifecycle.operation().map(|operation| operation.id);
+        let unwanted = self.attempt_token(attempt);
         let (events, tell, spec) = (self.events.clone(), self.tell(), self.spec_of_instance(&instance));
         self.spawn(move |ports| async move {
             let at = |step| {
@@ -135,7 +136,9 @@ impl Controller {
                     let _ = events.send(Event::Progress { op, step, progress: None });
                 }
             };
-            if let Some(holder) = until_freed(&ports, || at(Step::Free)).await {
+            let waited = unwanted.run_until_cancelled(until_freed(&ports, || at(Step::Free))).await;
+            let Some(holder) = waited.filter(|_| !unwanted.is_cancelled()) else { return Event::NotStarted(attempt) };
+            if let Some(holder) = holder {
                 let message = format!("GPU memory is not free {} s after the end: {holder}", FREED_WITHIN.as_secs());
                 tell.notice(NoticeLevel::Warning, message, None);
             }

@@ -286,6 +286,8 @@ impl Controller {
                     self.learn_from_load(*attempt);
                 }
             }
+            // Its wait for memory is over.
+            Event::Started(attempt, _) | Event::NotStarted(attempt) => drop(self.attempts.remove(attempt)),
             Event::Drained(attempt) | Event::Saved(attempt, _) | Event::Restored(attempt, _) => {
                 drop(self.attempts.remove(attempt));
                 self.kept(&event);

@@ -104,8 +104,13 @@ impl Lifecycle {
                 self.stop_live(effects);
             }
             Stage::Saving(_) => op.step(Step::Save),
-            // A stop during the start call could be answered before the server runs: wait for the call.
-            Stage::Starting | Stage::Stopping | Stage::Removing => op.step(Step::Stop),
+            // A stop during the start call could be answered before the server runs: wait for the call, unless that has
+            // not begun yet.
+            Stage::Starting => {
+                effects.push(Effect::CancelAttempt(attempt));
+                op.step(Step::Stop);
+            }
+            Stage::Stopping | Stage::Removing => op.step(Step::Stop),
         }
     }
 
@@ -292,6 +297,22 @@ impl Lifecycle {
                 effects.extend(op.map(|op| Effect::AwaitReady { attempt, op, held, endpoint }));
             }
             Err(error) => self.launch_failed(error, effects),
+        }
+    }
+
+    /// It was called off before anything was done.
+    pub(super) fn not_started(&mut self, attempt: Attempt, effects: &mut Vec<Effect>) {
+        if self.current(attempt).is_none_or(|live| live.stage != Stage::Starting) {
+            return;
+        }
+        let Some(live) = self.live.take() else { return };
+        match &mut self.op {
+            _ if live.proven => self.standby = Some(live.held),
+            // Somebody wants it after all.
+            Some(op) if op.staged.is_none() && op.target.is_met_by(&live.held.instance) => {
+                op.staged = Some(live.held.instance);
+            }
+            _ => effects.push(Effect::Discard(live.held.instance)),
         }
     }
 

@@ -63,6 +63,8 @@ pub enum Event {
     Drained(Attempt),
     /// A [`Effect::Start`] ended.
     Started(Attempt, Result<Endpoint>),
+    /// A [`Effect::Start`] was called off in time: the instance is as it was.
+    NotStarted(Attempt),
     /// A [`Effect::AwaitReady`] ended.
     Loaded(Attempt, Result<()>),
     /// A [`Effect::Stop`] ended.
@@ -149,7 +151,7 @@ pub enum Effect {
     /// Do nothing for this operation for a while.
     Pause(OperationId, Duration),
     /// The result of this attempt's [`Effect::AwaitReady`], [`Effect::Drain`], [`Effect::Save`] or
-    /// [`Effect::Restore`] is no longer wanted.
+    /// [`Effect::Restore`] is no longer wanted; nor is its [`Effect::Start`], which is answered all the same.
     CancelAttempt(Attempt),
     /// Stop an instance; it may be started again, to roll back.
     Stop(Attempt, Instance),

@@ -136,6 +136,7 @@ impl Lifecycle {
             Event::Progress { op, step, progress } => self.progress(op, step, progress),
             Event::Drained(attempt) => self.drained(attempt, &mut effects),
             Event::Started(attempt, result) => self.started(attempt, result, &mut effects),
+            Event::NotStarted(attempt) => self.not_started(attempt, &mut effects),
             Event::Loaded(attempt, result) => self.loaded(attempt, result, &mut effects),
             Event::Stopped(attempt, result) => self.stopped(attempt, result, &mut effects),
             Event::Removed(attempt, result) => self.removed(attempt, result, &mut effects),

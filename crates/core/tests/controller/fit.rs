@@ -99,6 +99,49 @@ async fn memory_that_never_comes_free_is_not_waited_for_for_ever() {
 }
 
 #[tokio::test]
+async fn a_stop_while_memory_is_waited_for_starts_nothing() {
+    tokio::time::pause();
+    let bench = Bench::new();
+    bench.switch("a").await.expect("a loads");
+    bench.fit.hold(usize::MAX);
+    let switch = bench.controller.switch("b".into(), false).await.expect("taken");
+    bench.until(|snapshot| snapshot.operation.as_ref().is_some_and(|op| op.step == Step::Free)).await;
+    let began = tokio::time::Instant::now();
+    end(bench.controller.stop(false).await).await.expect("it stops");
+    assert!(began.elapsed() < Duration::from_secs(1), "it took {:?}", began.elapsed());
+    let error = switch.end.await.expect("it is answered").expect_err("it was replaced");
+    assert_eq!(error.code(), Code::Superseded);
+    bench.until_holds(&[]).await;
+    assert_eq!(bench.controller.snapshot().phase, Phase::Stopped);
+    let calls = bench.engine.calls();
+    assert!(!calls.contains(&"start b".to_owned()), "{calls:?}");
+    assert!(!bench.memory.notices().iter().any(|notice| notice.contains("not free")));
+}
+
+#[tokio::test]
+async fn another_switch_while_memory_is_waited_for_starts_only_its_own() {
+    tokio::time::pause();
+    let bench = Bench::new();
+    bench.fit.hold(usize::MAX);
+    let _replaced = bench.controller.switch("b".into(), false).await.expect("taken");
+    let waits = |model: &str| {
+        let model = id(model);
+        bench.until(move |snapshot| {
+            let op = snapshot.operation.as_ref();
+            op.is_some_and(|op| op.step == Step::Free && op.to.as_ref() == Some(&model))
+        })
+    };
+    waits("b").await;
+    let accepted = bench.controller.switch("c".into(), false).await;
+    waits("c").await;
+    bench.fit.hold(0);
+    end(accepted).await.expect("c loads");
+    let calls = bench.engine.calls();
+    assert!(calls.contains(&"start c".to_owned()) && !calls.contains(&"start b".to_owned()), "{calls:?}");
+    bench.until_holds(&[("c", 'r')]).await;
+}
+
+#[tokio::test]
 async fn memory_that_ran_out_is_explained_with_numbers() {
     let bench = Bench::new();
     let ran_out = "memory ran out: allocating 8192.00 MiB on device 0: cudaMalloc failed: out of memory";

@@ -169,3 +169,27 @@ fn an_end_that_a_clock_set_back_makes_look_old_is_looked_into() {
         world.check_at_rest();
     }
 }
+
+#[test]
+fn a_start_that_was_called_off_comes_after_all_where_it_is_wanted_again() {
+    let mut world = World::default();
+    world.switch("a");
+    world.settle_until(|effect| matches!(effect, Effect::Start(..)));
+    let stop = world.request(OperationKind::Stop, None, false).unwrap();
+    let again = world.switch("a");
+    world.settle();
+    assert_eq!(world.error_of(stop).code(), Code::Superseded);
+    assert!(world.ended[&again].is_ok(), "{:?}", world.ended[&again]);
+    assert_eq!((world.next_instance, world.lifecycle.live().unwrap().attempt), (1, 2), "the same one, started later");
+    world.check_at_rest();
+
+    // It served before: it is kept to roll back to.
+    world.switch("b");
+    world.settle_until(|effect| matches!(effect, Effect::AwaitReady { .. }));
+    world.carry_out(0, false);
+    world.settle_until(|effect| matches!(effect, Effect::Start(..)));
+    world.request(OperationKind::Stop, None, false).unwrap();
+    world.settle();
+    assert_eq!(world.lifecycle.phase(), Phase::Stopped);
+    world.check_at_rest();
+}

@@ -55,6 +55,8 @@ pub(super) struct World {
     pub(super) next_instance: u32,
     pub(super) engine: BTreeMap<InstanceId, (Instance, Sim)>,
     pub(super) pending: Vec<Effect>,
+    /// Attempts that are not wanted any more.
+    pub(super) cancelled: BTreeSet<Attempt>,
     pub(super) asked: Vec<OperationId>,
     pub(super) ended: BTreeMap<OperationId, Result<(), Error>>,
     pub(super) wanted: Option<ModelId>,
@@ -106,13 +108,16 @@ impl World {
                     self.engine.remove(&instance.id);
                 }
                 Effect::Want(model) => self.wanted = model,
-                Effect::CancelAttempt(cancelled) => self.pending.retain(|effect| match effect {
-                    Effect::AwaitReady { attempt, .. }
-                    | Effect::Drain(attempt, ..)
-                    | Effect::Save(attempt, ..)
-                    | Effect::Restore(attempt, ..) => *attempt != cancelled,
-                    _ => true,
-                }),
+                Effect::CancelAttempt(cancelled) => {
+                    self.cancelled.insert(cancelled);
+                    self.pending.retain(|effect| match effect {
+                        Effect::AwaitReady { attempt, .. }
+                        | Effect::Drain(attempt, ..)
+                        | Effect::Save(attempt, ..)
+                        | Effect::Restore(attempt, ..) => *attempt != cancelled,
+                        _ => true,
+                    });
+                }
                 Effect::Began(_) | Effect::CancelPrepare(_) | Effect::Crashed(..) => {}
                 effect @ (Effect::Prepare { .. }
                 | Effect::Start(..)
@@ -158,6 +163,10 @@ impl World {
                     Err(failure())
                 };
                 self.apply(Event::Prepared { op, result });
+            }
+            // Others are called off too late.
+            Effect::Start(attempt, _) if self.cancelled.contains(&attempt) && attempt % 3 != 0 => {
+                self.apply(Event::NotStarted(attempt));
             }
             Effect::Start(attempt, instance) => {
                 let exists = self.engine.contains_key(&instance.id);

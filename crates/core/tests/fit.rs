@@ -358,6 +358,50 @@ fn nothing_that_is_only_guessed_is_hopeless() {
     assert!(short(needed / 2).hopeless);
 }
 
+/// Graphics of a processor: so much of its memory is the host's, of which there is so much.
+fn shared(own: u64, shared: u64, host: u64) -> Machine {
+    let mut machine = machine(&[own + shared]);
+    (machine.gpus[0].shared, machine.gpus[0].unsure) = (shared, true);
+    machine.gpus[0].free = machine.gpus[0].total.min(own + host);
+    (machine.host.total, machine.host.free) = (host, host);
+    machine
+}
+
+#[test]
+fn what_a_processors_graphics_use_of_the_hosts_memory_is_not_there_twice() {
+    // The weights are of 4.4 GiB, nearly all of them on the GPU.
+    let all = judged(&machine(&[24 * GIB]), 4096, &[]);
+    let (vram, host) = (all.need.vram(), all.need.host.total());
+    let fits = judged(&shared(0, 16 * GIB, vram + host + 2 * GIB), 4096, &[]);
+    assert_eq!((fits.verdict, fits.gpu_layers), (Verdict::Fits, all.gpu_layers), "{}", fits.reason);
+    // Each part has half of it, which would do if they were two.
+    let half = judged(&shared(0, vram / 2 + GIB, vram / 2 + GIB), 4096, &["--no-mmap"]);
+    assert_eq!((half.verdict, half.hopeless), (Verdict::No, false), "{}", half.reason);
+    assert!(half.reason.contains("the host has"), "{}", half.reason);
+    // What is set aside for the graphics is theirs alone.
+    let aside = judged(&shared(vram / 2 + GIB, vram, vram / 2 + GIB), 4096, &["--no-mmap"]);
+    assert_eq!(aside.verdict, Verdict::Fits, "{}", aside.reason);
+    // A third of it on the host is what both pools can give.
+    let told = judged(&shared(vram / 2, 2 * GIB, vram), 4096, &["--no-mmap"]);
+    assert!(matches!(told.verdict, Verdict::Reduced(Reduction::LayersOnCpu(_))), "{}", told.reason);
+    let of_host = told.need.vram().saturating_sub(vram / 2) + told.need.host.total();
+    assert!(of_host <= vram && told.need.vram() > vram / 2, "{told:?}");
+}
+
+#[test]
+fn a_processors_graphics_are_left_alone_beside_a_gpu() {
+    let mut both = machine(&[8 * GIB, 24 * GIB]);
+    both.gpus[0].shared = 8 * GIB;
+    let fit = judged(&both, 4096, &[]);
+    assert_eq!((fit.verdict, fit.need.gpus.len(), fit.vram_free), (Verdict::Fits, 1, 24 * GIB));
+    let mut named = profile(4096, &[]);
+    named.gpu = Gpu::Devices(vec![0]);
+    let fit = judge(&architecture("llama-3.1-8b"), &named, &both, &Correction::default());
+    assert_eq!(fit.vram_free, 8 * GIB, "unless it is named");
+    both.gpus.truncate(1);
+    assert_eq!(judged(&both, 4096, &[]).need.gpus.len(), 1, "or the only one");
+}
+
 #[test]
 fn only_the_gpus_that_are_named_are_used() {
     let machine = machine(&[GIB, 24 * GIB]);

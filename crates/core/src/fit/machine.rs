@@ -14,7 +14,9 @@ pub fn machine(reading: &GpuReading, kind: Option<GpuSource>, host: Memory) -> O
     let kind = kind.or_else(|| reading.devices.iter().find(own).map(|device| device.source));
     let gpus = reading.devices.iter().filter(own).filter(|device| Some(device.source) == kind);
     let gpus = gpus.map(|device| memory(device, &host)).collect::<Option<Vec<_>>>()?;
-    Some(Machine { gpus, host })
+    // No count of a process's memory on the host has this in it.
+    let given_back = gpus.iter().map(|gpu| gpu.given_back.min(gpu.shared)).fold(host.given_back, u64::saturating_add);
+    Some(Machine { gpus, host: Memory { given_back, ..host } })
 }
 
 fn memory(device: &GpuDevice, host: &Memory) -> Option<Memory> {
@@ -41,6 +43,7 @@ fn memory(device: &GpuDevice, host: &Memory) -> Option<Memory> {
         free: told.unwrap_or(if device.state == GpuState::Asleep { total } else { 0 }),
         assumed: told.is_none(),
         unsure: is_unsure(device),
+        shared: device.mem_shared_bytes.unwrap_or(0),
         given_back,
         holders,
     })
@@ -133,10 +136,13 @@ mod tests {
         let free = |host: u64| {
             let mut apu = device(GpuSource::Amdgpu, Some(65 * GB), Some(60 * GB));
             apu.mem_shared_bytes = Some(64 * GB);
+            apu.processes = vec![process(7, "llama-server", 3 * GB, Some("a"))];
             let reading =
                 GpuReading { at: Timestamp::UNIX_EPOCH, source: GpuSource::None, reason: None, devices: vec![apu] };
-            let host = Memory { total: 128 * GB, free: host, ..Memory::default() };
-            machine(&reading, None, host).unwrap().gpus.remove(0).free
+            let host = Memory { total: 128 * GB, free: host, given_back: GB, ..Memory::default() };
+            let mut told = machine(&reading, None, host).unwrap();
+            assert_eq!((told.gpus[0].shared, told.host.given_back), (64 * GB, 4 * GB), "both get back what it has");
+            told.gpus.remove(0).free
         };
         assert_eq!((free(100 * GB), free(20 * GB)), (60 * GB, 21 * GB));
     }

@@ -22,6 +22,8 @@ pub struct Memory {
     pub assumed: bool,
     /// More of it may be had than is told: a model is never refused for the lack of it.
     pub unsure: bool,
+    /// So much of it is the host's, which lacks what is used of that: the graphics of a processor have some.
+    pub shared: u64,
     /// What the model that is loaded now gives back before the new one comes.
     pub given_back: u64,
     /// Who has some of the rest, the model that is loaded now excluded.
@@ -31,6 +33,11 @@ pub struct Memory {
 impl Memory {
     fn available(&self) -> u64 {
         self.free.saturating_add(self.given_back).min(self.total)
+    }
+
+    /// What the host lacks where so much is needed here, in bytes: what is its own is used first.
+    fn of_host(&self, needed: u64) -> u64 {
+        needed.saturating_sub(self.total.saturating_sub(self.shared)).min(self.shared)
     }
 }
 
@@ -195,7 +202,12 @@ fn largest(ctx: u32, fits: impl Fn(u32) -> bool) -> Option<u32> {
 fn used(profile: &Profile, machine: &Machine) -> Vec<usize> {
     match &profile.gpu {
         Gpu::None => Vec::new(),
-        Gpu::Auto => (0..machine.gpus.len()).collect(),
+        Gpu::Auto => {
+            // As llama.cpp does: GPUs with memory of their own, and a processor's graphics only where there are none.
+            let own = |gpu: &usize| machine.gpus.get(*gpu).is_some_and(|memory| memory.shared == 0);
+            let any = machine.gpus.iter().any(|memory| memory.shared == 0);
+            (0..machine.gpus.len()).filter(|gpu| !any || own(gpu)).collect()
+        }
         Gpu::Devices(devices) => {
             devices.iter().map(|device| *device as usize).filter(|device| *device < machine.gpus.len()).collect()
         }
@@ -249,7 +261,10 @@ impl Case<'_> {
             let needed = needed.saturating_add(left);
             (needed > memory.available()).then_some(Lack { memory, needed })
         });
-        let host = Lack { memory: &self.machine.host, needed: need.host.total() };
+        let here = self.used.iter().zip(&need.gpus);
+        let shared = here.filter_map(|(gpu, space)| Some(self.machine.gpus.get(*gpu)?.of_host(space.total())));
+        let needed = shared.fold(need.host.total(), u64::saturating_add);
+        let host = Lack { memory: &self.machine.host, needed };
         let host = (host.needed > host.memory.available()).then_some(host);
         gpus.chain(host).collect()
     }

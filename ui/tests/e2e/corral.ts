@@ -184,7 +184,14 @@ ${tables.join("\n")}`;
     const answer = await fetch(`${gateway}/v1/chat/completions`, {
       method: "POST",
       headers: { "Content-Type": "application/json", ...(key ? { Authorization: `Bearer ${key}` } : {}) },
-      body: JSON.stringify({ model, stream, max_tokens: tokens, messages: [{ role: "user", content: prompt }] }),
+      // Random weights would end an answer at some random token.
+      body: JSON.stringify({
+        model,
+        stream,
+        max_tokens: tokens,
+        ignore_eos: true,
+        messages: [{ role: "user", content: prompt }],
+      }),
     });
     if (!answer.ok) throw new Error(`the gateway answers ${answer.status}: ${await answer.text()}`);
     await answer.arrayBuffer();

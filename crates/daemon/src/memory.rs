@@ -80,6 +80,8 @@ struct Asked {
     bytes: u64,
     profile: Profile,
     lesson: Lesson,
+    /// That it uses no GPU was learned, and is nobody's wish.
+    on_cpu: bool,
 }
 
 impl MachineMemory {
@@ -124,10 +126,14 @@ impl Inner {
         }
         let unsaid = spec.runtime == Runtime::Docker && gpu_kind(&spec.image) == GpuKind::Unsaid;
         // As the container engine does: an image that says nothing of GPUs gets one only where the catalog names it.
-        if lesson.on_cpu || (unsaid && profile.gpu == Gpu::Auto) {
+        if unsaid && profile.gpu == Gpu::Auto {
             profile.gpu = Gpu::None;
         }
-        Some(Asked { architecture, bytes, profile, lesson })
+        let on_cpu = profile.gpu != Gpu::None && lesson.is_on_cpu(spec);
+        if on_cpu {
+            profile.gpu = Gpu::None;
+        }
+        Some(Asked { architecture, bytes, profile, lesson, on_cpu })
     }
 
     /// The memory that a model's server sees; none where that cannot be told.
@@ -156,9 +162,12 @@ impl Inner {
         given_back: u64,
         may_read: bool,
     ) -> Option<FitView> {
-        let Asked { architecture, profile, lesson, .. } = self.asked(spec, build, may_read)?;
+        let Asked { architecture, profile, lesson, on_cpu, .. } = self.asked(spec, build, may_read)?;
         let machine = self.machine(spec, &profile, reading, given_back)?;
-        Some(fit::judge(&architecture, &profile, &machine, &lesson.correction).into())
+        let mut fit = fit::judge(&architecture, &profile, &machine, &lesson.correction);
+        // A backend for GPUs may lie beside the same program by now, and what is refused never teaches better.
+        fit.hopeless &= !on_cpu;
+        Some(fit.into())
     }
 
     /// Keeps what a load has taught, where that is anything new.

@@ -54,7 +54,8 @@ mod tests {
         let path = folder.path().join("corral.sqlite3");
         let model = ModelId::new("a").unwrap();
         let correction = Correction { kv: 1.25, overhead: Some(300), ..Correction::default() };
-        let lesson = Lesson { model_bytes: 7, build: Some("sha256:1".to_owned()), correction, on_cpu: true };
+        let (build, devices) = (Some("sha256:1".to_owned()), vec!["-dev=none".to_owned()]);
+        let lesson = Lesson { model_bytes: 7, build, correction, on_cpu: true, devices };
         let store = Store::open(&path).unwrap();
         store.keep_lesson(&model, &Lesson::default());
         store.keep_lesson(&model, &lesson);

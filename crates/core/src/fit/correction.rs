@@ -2,7 +2,8 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::{Need, Space};
+use super::{Need, Profile, Space};
+use crate::launch::LaunchSpec;
 
 /// Beyond these an estimate is not off but about something else: another server, another model.
 const LEAST: f64 = 0.25;
@@ -71,12 +72,19 @@ pub struct Lesson {
     pub correction: Correction,
     /// Its server used no GPU though there were some for it: it was built without.
     pub on_cpu: bool,
+    /// The settings that `on_cpu` holds for ([`Profile::devices`]): it may be their doing.
+    pub devices: Vec<String>,
 }
 
 impl Lesson {
     /// Whether it holds for files of this size and this build, as far as that is known.
     pub fn holds_for(&self, model_bytes: u64, build: Option<&str>) -> bool {
         self.model_bytes == model_bytes && (build.is_none() || self.build.as_deref() == build)
+    }
+
+    /// Whether a server with these settings uses no GPU, as far as was learned.
+    pub fn is_on_cpu(&self, spec: &LaunchSpec) -> bool {
+        self.on_cpu && self.devices == Profile::devices(spec)
     }
 }
 

@@ -84,14 +84,23 @@ impl Profile {
                 profile.option(option, Some(value));
             }
         }
-        let mut args = spec.args.iter().peekable();
-        while let Some(arg) = args.next() {
-            // `--name=value` is one argument, and a flag's value is the next flag.
-            let (name, value) = arg.split_once('=').map_or((arg.as_str(), None), |(name, value)| (name, Some(value)));
-            let value = value.or_else(|| args.peek().map(|next| next.as_str()));
+        for (name, value) in options(&spec.args) {
             profile.option(name, value);
         }
         profile
+    }
+
+    /// What of a start's own settings may keep its server off a GPU, as it is given: a server with other settings may use
+    /// one. Empty where nothing does.
+    pub fn devices(spec: &LaunchSpec) -> Vec<String> {
+        let given = |(name, value): (&str, Option<&str>)| format!("{name}={}", value.unwrap_or_default());
+        let args = options(&spec.args).filter(|(name, _)| matches!(*name, "-dev" | "--device")).map(given);
+        let is_about = |name: &str| name.ends_with("VISIBLE_DEVICES") || DEVICE_VARIABLES.contains(&name);
+        let env = spec.env.iter().map(|(name, value)| (name.as_str(), Some(value.as_str())));
+        let env = env.filter(|(name, _)| is_about(name)).map(given);
+        let named = matches!(spec.gpu, Gpu::Devices(_)).then(|| format!("gpu={:?}", spec.gpu));
+        let none = (Self::of(spec).gpu_layers == GpuLayers::Count(0)).then(|| "no layers".to_owned());
+        args.chain(env).chain(named).chain(none).collect()
     }
 
     fn option(&mut self, name: &str, value: Option<&str>) {
@@ -157,8 +166,20 @@ impl Profile {
     }
 }
 
+/// The arguments by name, each with its value: what stands behind `=`, or the next one, which may be a flag.
+fn options(args: &[String]) -> impl Iterator<Item = (&str, Option<&str>)> {
+    args.iter().enumerate().map(|(index, arg)| match arg.split_once('=') {
+        Some((name, value)) => (name, Some(value)),
+        None => (arg.as_str(), args.get(index + 1).map(String::as_str)),
+    })
+}
+
+/// By these, too, drivers and `llama-server` are told which GPUs there are.
+const DEVICE_VARIABLES: [&str; 4] =
+    ["GPU_DEVICE_ORDINAL", "LLAMA_ARG_DEVICE", "ONEAPI_DEVICE_SELECTOR", "ZE_AFFINITY_MASK"];
+
 /// The variables that are about memory, and the arguments they stand for.
-const VARIABLES: [(&str, &str); 9] = [
+const VARIABLES: [(&str, &str); 10] = [
     ("LLAMA_ARG_BATCH", "-b"),
     ("LLAMA_ARG_UBATCH", "-ub"),
     ("LLAMA_ARG_CACHE_TYPE_K", "-ctk"),
@@ -168,4 +189,5 @@ const VARIABLES: [(&str, &str); 9] = [
     ("LLAMA_ARG_SWA_FULL", "--swa-full"),
     ("LLAMA_ARG_N_GPU_LAYERS", "-ngl"),
     ("LLAMA_ARG_CPU_MOE", "-cmoe"),
+    ("LLAMA_ARG_DEVICE", "-dev"),
 ];

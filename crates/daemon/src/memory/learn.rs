@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use corral_core::ModelId;
-use corral_core::fit::{self, Correction, Lesson, Load, Need, Taken, Verdict};
+use corral_core::fit::{self, Correction, Lesson, Load, Need, Profile, Taken, Verdict};
 use corral_core::gpu::{GpuReading, Look};
 use corral_core::launch::Gpu;
 use corral_core::log::{LogBuffer, LogRecord};
@@ -15,6 +15,9 @@ use super::{Asked, Inner, lock, no_gpu};
 
 /// How long the log of a server may be behind.
 const LOG_WITHIN: Duration = Duration::from_secs(2);
+
+/// How long Docker may take to tell what a server was made of.
+const BUILD_WITHIN: Duration = Duration::from_secs(2);
 
 /// As much of the log as there is.
 const WHOLE_LOG: usize = usize::MAX;
@@ -48,10 +51,11 @@ pub(super) async fn learn(inner: &Arc<Inner>, load: Load) {
 /// which its load has taught about.
 async fn build(inner: &Inner, load: &Load) -> Option<String> {
     let before = lock(&inner.lessons).get(&load.spec.model).and_then(|lesson| lesson.build.clone());
-    match before.filter(|_| !load.runs) {
-        Some(build) => Some(build),
-        None => inner.builds.of_instance(&load.instance, &load.spec).await,
+    if !load.runs && before.is_some() {
+        return before;
     }
+    let told = inner.builds.of_instance(&load.instance, &load.spec);
+    tokio::time::timeout(BUILD_WITHIN, told).await.ok().flatten()
 }
 
 fn lesson(
@@ -61,9 +65,14 @@ fn lesson(
     taken: Option<&Taken>,
     reading: &GpuReading,
 ) -> Option<Lesson> {
-    let Asked { architecture, bytes, mut profile, lesson: before } = inner.asked(&load.spec, build.as_deref(), true)?;
+    let asked = inner.asked(&load.spec, build.as_deref(), true)?;
+    let Asked { architecture, bytes, mut profile, lesson: before, .. } = asked;
+    if build.is_none() && before.build.is_some() {
+        // It would hold for no build, in the place of what holds for one.
+        return None;
+    }
     // What was learned about GPUs does not keep from learning anew.
-    profile.gpu = load.spec.gpu.clone();
+    profile.gpu = Profile::of(&load.spec).gpu;
     let held = held(&load.spec.model, reading);
     let on_cpu = taken.is_some_and(|taken| taken.need.gpus.is_empty()) && held == 0;
     let there_are = inner.machine(&load.spec, &profile, reading, 0).is_some_and(|machine| !machine.gpus.is_empty());
@@ -87,7 +96,8 @@ fn lesson(
         before.correction.overhead.or(correction.overhead)
     };
     let on_cpu = on_cpu && there_are && load.spec.gpu != Gpu::None;
-    Some(Lesson { model_bytes: bytes, build, correction, on_cpu })
+    let devices = if on_cpu { Profile::devices(&load.spec) } else { Vec::new() };
+    Some(Lesson { model_bytes: bytes, build, correction, on_cpu, devices })
 }
 
 /// GPU memory that processes of the model's servers hold, in bytes.

@@ -283,6 +283,63 @@ async fn another_build_of_the_server_is_judged_afresh() {
     assert_eq!(bed.fit(&spec).await.unwrap(), before);
 }
 
+#[tokio::test]
+async fn what_settings_keep_off_the_gpus_is_not_held_against_the_build() {
+    let bed = Bed::new(64);
+    let spec = bed.spec("b", "llama-3.1-8b");
+    bed.gpu(20 * GB, &[]);
+    let with = |args: &[&str], env: &[(&str, &str)]| LaunchSpec {
+        args: args.iter().map(|arg| (*arg).to_owned()).collect(),
+        env: env.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect(),
+        ..spec.clone()
+    };
+    for hidden in [
+        with(&["-dev", "none"], &[]),
+        with(&["--device=none"], &[]),
+        with(&["-ngl", "0"], &[]),
+        with(&[], &[("CUDA_VISIBLE_DEVICES", "")]),
+        with(&[], &[("LLAMA_ARG_DEVICE", "none")]),
+        LaunchSpec { gpu: Gpu::Devices(vec![5]), ..spec.clone() },
+    ] {
+        bed.says("b", &BREAKDOWN.replace("\"device\"", "\"buffer_type\""));
+        bed.learn(&hidden, true).await.unwrap();
+        assert_eq!(bed.fit(&hidden).await.unwrap().vram_bytes, 0, "{hidden:?}");
+        assert!(bed.fit(&spec).await.unwrap().vram_bytes > 0, "taken away again: {hidden:?}");
+    }
+}
+
+#[tokio::test]
+async fn nothing_is_refused_because_the_last_load_used_no_gpu() {
+    let bed = Bed::new(2);
+    let args = vec!["--no-mmap".to_owned()];
+    let spec = LaunchSpec { args, ..bed.spec("b", "llama-3.1-8b") };
+    bed.gpu(20 * GB, &[]);
+    bed.says("b", &BREAKDOWN.replace("\"device\"", "\"buffer_type\""));
+    assert!(bed.learn(&spec, true).await.unwrap().on_cpu);
+    let fit = bed.fit(&spec).await.unwrap();
+    assert_eq!((fit.verdict, fit.vram_bytes, fit.hopeless), (FitVerdict::No, 0, false), "{fit:?}");
+    assert!(fit.warning("b").is_some());
+    let asked_for = LaunchSpec { gpu: Gpu::None, ..spec };
+    assert!(bed.fit(&asked_for).await.unwrap().hopeless, "that is no guess");
+}
+
+#[tokio::test]
+async fn a_build_that_is_not_told_takes_nothing_away() {
+    let bed = Bed::new(64);
+    let spec = bed.spec("b", "llama-3.1-8b");
+    bed.gpu(12 * GB, &[(7, 11 * GB, Some("b"))]);
+    bed.says("b", BREAKDOWN);
+    let lesson = bed.learn(&spec, true).await.unwrap();
+    assert!(lesson.build.is_some());
+    let aside = bed.folder.path().join("aside");
+    std::fs::rename(bed.binary(), &aside).unwrap();
+    bed.gpu(10 * GB, &[(7, 13 * GB, Some("b"))]);
+    assert_eq!(bed.learn(&spec, true).await, Some(lesson.clone()));
+    std::fs::rename(&aside, bed.binary()).unwrap();
+    let again = bed.learn(&spec, true).await.unwrap();
+    assert!(again.build == lesson.build && again != lesson, "once it is told it is learned from again");
+}
+
 #[tokio::test(start_paused = true)]
 async fn a_server_that_says_nothing_teaches_nothing() {
     let bed = Bed::new(64);

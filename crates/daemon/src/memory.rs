@@ -23,7 +23,7 @@ use corral_engine::{Builds, Environment};
 use corral_store::Store;
 
 use headers::Headers;
-use unlisted::Unlisted;
+use unlisted::{Bytes, Unlisted};
 
 /// How long headers are read for a list; of the models that are left, a later list tells.
 const READING: Duration = Duration::from_secs(2);
@@ -72,6 +72,13 @@ struct Had {
     bytes: u64,
     /// What was in use of it in all.
     used: u64,
+}
+
+/// What is seen of the GPUs at a time.
+struct Seen {
+    reading: Arc<GpuReading>,
+    /// What the model that is loaded has of them, though no driver says so.
+    unlisted: Bytes,
 }
 
 /// What a model is judged by.
@@ -137,7 +144,7 @@ impl Inner {
     }
 
     /// The memory that a model's server sees; none where that cannot be told.
-    fn machine(&self, spec: &LaunchSpec, profile: &Profile, reading: &GpuReading, given_back: u64) -> Option<Machine> {
+    fn machine(&self, spec: &LaunchSpec, profile: &Profile, seen: &Seen, given_back: u64) -> Option<Machine> {
         if self.remote && spec.runtime == Runtime::Docker {
             return None;
         }
@@ -150,7 +157,8 @@ impl Inner {
             (Runtime::Docker, GpuKind::Rocm) => Some(GpuSource::Amdgpu),
             (Runtime::Docker, GpuKind::Render) | (Runtime::Process, _) => None,
         };
-        let machine = fit::machine(reading, kind, host)?;
+        let unlisted = |uuid: &str| seen.unlisted.get(uuid).copied().unwrap_or(0);
+        let machine = fit::machine(&seen.reading, kind, unlisted, host)?;
         let unseen = machine.gpus.is_empty() && DRIVERS.iter().any(|file| self.root.join(file).exists());
         (!unseen).then_some(machine)
     }
@@ -158,12 +166,12 @@ impl Inner {
     fn judge(
         &self,
         (spec, build): (&LaunchSpec, Option<&str>),
-        reading: &GpuReading,
+        seen: &Seen,
         given_back: u64,
         may_read: bool,
     ) -> Option<FitView> {
         let Asked { architecture, profile, lesson, on_cpu, .. } = self.asked(spec, build, may_read)?;
-        let machine = self.machine(spec, &profile, reading, given_back)?;
+        let machine = self.machine(spec, &profile, seen, given_back)?;
         let mut fit = fit::judge(&architecture, &profile, &machine, &lesson.correction);
         // A backend for GPUs may lie beside the same program by now, and what is refused never teaches better.
         fit.hopeless &= !on_cpu;
@@ -255,6 +263,8 @@ impl ModelMemory for MachineMemory {
         if ask == Ask::Load {
             self.0.remember(&reading);
         }
+        let unlisted = lock(&self.0.unlisted).took_of(&reading);
+        let seen = Seen { reading, unlisted };
         let builds = self.0.builds(specs).await;
         let (inner, asked, count) = (self.0.clone(), specs.to_vec(), specs.len());
         // Those before wait for a disk that hangs: no more are to wait with them.
@@ -263,7 +273,7 @@ impl ModelMemory for MachineMemory {
             let _place = place;
             let began = Instant::now();
             let may_read = || ask == Ask::Load || began.elapsed() < READING;
-            let judge = |spec: &Arc<LaunchSpec>| inner.judge((spec, builds.of(spec)), &reading, given_back, may_read());
+            let judge = |spec: &Arc<LaunchSpec>| inner.judge((spec, builds.of(spec)), &seen, given_back, may_read());
             asked.iter().map(judge).collect()
         });
         match tokio::time::timeout(ANSWERED, judging).await {

@@ -7,26 +7,34 @@ use crate::gpu::{GpuDevice, GpuReading, GpuSource, GpuState};
 const UNSEEN: u64 = 1 << 30;
 
 /// The machine that a server sees: its GPUs of one kind, and the host. Without a kind it is that of the first GPU which has
-/// memory of its own. None where one of these GPUs does not tell how large it is.
-pub fn machine(reading: &GpuReading, kind: Option<GpuSource>, host: Memory) -> Option<Machine> {
+/// memory of its own. `unlisted` says what the model that is loaded has of a GPU (its `uuid`), in bytes, though no driver
+/// does. None where one of these GPUs does not tell how large it is.
+pub fn machine(
+    reading: &GpuReading,
+    kind: Option<GpuSource>,
+    unlisted: impl Fn(&str) -> u64,
+    host: Memory,
+) -> Option<Machine> {
     // What has no memory of its own uses the host's.
     let own = |device: &&GpuDevice| device.source != GpuSource::Intel || device.mem_total_bytes.is_some();
     let kind = kind.or_else(|| reading.devices.iter().find(own).map(|device| device.source));
     let gpus = reading.devices.iter().filter(own).filter(|device| Some(device.source) == kind);
-    let gpus = gpus.map(|device| memory(device, &host)).collect::<Option<Vec<_>>>()?;
+    let gpus = gpus.map(|device| memory(device, unlisted(&device.uuid), &host)).collect::<Option<Vec<_>>>()?;
     // No count of a process's memory on the host has this in it.
     let given_back = gpus.iter().map(|gpu| gpu.given_back.min(gpu.shared)).fold(host.given_back, u64::saturating_add);
     Some(Machine { gpus, host: Memory { given_back, ..host } })
 }
 
-fn memory(device: &GpuDevice, host: &Memory) -> Option<Memory> {
+fn memory(device: &GpuDevice, unlisted: u64, host: &Memory) -> Option<Memory> {
     let total = device.mem_total_bytes?;
     let used = device.mem_used_bytes.map(|used| total.saturating_sub(used));
     // What is the machine's may be in use by programs.
     let most = device.mem_shared_bytes.map_or(total, |shared| total.saturating_sub(shared).saturating_add(host.free));
     let told = device.mem_free_bytes.or(used).filter(|_| device.state == GpuState::Ok).map(|free| free.min(most));
     let is_own = |own: bool| device.processes.iter().filter(move |process| process.model.is_some() == own);
-    let given_back = is_own(true).filter_map(|process| process.mem_bytes).fold(0, u64::saturating_add);
+    let nobodys = nobodys(device);
+    let unlisted = unlisted.min(nobodys);
+    let given_back = is_own(true).filter_map(|process| process.mem_bytes).fold(unlisted, u64::saturating_add);
     let program = |path: &str| path.rsplit('/').next().unwrap_or(path).to_owned();
     let mut holders: Vec<Holder> = is_own(false)
         .filter_map(|process| {
@@ -42,7 +50,8 @@ fn memory(device: &GpuDevice, host: &Memory) -> Option<Memory> {
         // What sleeps is used by nobody.
         free: told.unwrap_or(if device.state == GpuState::Asleep { total } else { 0 }),
         assumed: told.is_none(),
-        unsure: is_unsure(device),
+        // AMD's GPUs use the host's memory beside their own. And what is nobody's may be the model that is loaded.
+        unsure: device.source == GpuSource::Amdgpu || nobodys - unlisted > UNSEEN,
         shared: device.mem_shared_bytes.unwrap_or(0),
         given_back,
         holders,
@@ -52,13 +61,11 @@ fn memory(device: &GpuDevice, host: &Memory) -> Option<Memory> {
     .filter(|_| device.parts.is_empty())
 }
 
-/// Whether more may be had than is told. AMD's GPUs use the host's memory beside their own. And where a lot is in use by
-/// nobody who is known, as with WSL or in another namespace of processes, that may be the model that is loaded.
-fn is_unsure(device: &GpuDevice) -> bool {
+/// What is in use of a GPU by nobody who is known, in bytes: a lot with WSL or in another namespace of processes.
+fn nobodys(device: &GpuDevice) -> u64 {
     let known = device.processes.iter().filter(|process| process.name.is_some());
     let known = known.filter_map(|process| process.mem_bytes).fold(0, u64::saturating_add);
-    let unknown = device.mem_used_bytes.unwrap_or(0).saturating_sub(known);
-    device.source == GpuSource::Amdgpu || unknown > UNSEEN
+    device.mem_used_bytes.unwrap_or(0).saturating_sub(known)
 }
 
 #[cfg(test)]
@@ -83,7 +90,7 @@ mod tests {
 
     fn of(devices: Vec<GpuDevice>, kind: Option<GpuSource>) -> Option<Machine> {
         let reading = GpuReading { at: Timestamp::UNIX_EPOCH, source: GpuSource::None, reason: None, devices };
-        machine(&reading, kind, Memory { total: 64 * GB, ..Memory::default() })
+        machine(&reading, kind, |_| 0, Memory { total: 64 * GB, ..Memory::default() })
     }
 
     #[test]
@@ -132,6 +139,25 @@ mod tests {
     }
 
     #[test]
+    fn what_no_driver_lists_of_the_model_is_given_back() {
+        let mut nvidia = device(GpuSource::Nvml, Some(24 * GB), Some(4 * GB));
+        nvidia.uuid = "GPU-1".to_owned();
+        nvidia.mem_used_bytes = Some(20 * GB);
+        let gpu = |device: &GpuDevice, unlisted: u64| {
+            let (at, source, reason, devices) = (Timestamp::UNIX_EPOCH, GpuSource::Nvml, None, vec![device.clone()]);
+            let unlisted = |uuid: &str| if uuid == "GPU-1" { unlisted } else { 0 };
+            let reading = GpuReading { at, source, reason, devices };
+            let gpu = machine(&reading, None, unlisted, Memory::default()).unwrap().gpus.remove(0);
+            (gpu.given_back, gpu.unsure)
+        };
+        assert_eq!(gpu(&nvidia, 19 * GB), (19 * GB, false));
+        assert_eq!(gpu(&nvidia, 18 * GB), (18 * GB, true), "so much may be anybody's");
+        assert_eq!(gpu(&nvidia, 22 * GB), (20 * GB, false), "there is no more to give");
+        nvidia.processes = vec![process(8, "/usr/bin/blender", 5 * GB, None)];
+        assert_eq!(gpu(&nvidia, 18 * GB), (15 * GB, false));
+    }
+
+    #[test]
     fn a_part_of_the_processor_has_what_the_machine_has_left() {
         let free = |host: u64| {
             let mut apu = device(GpuSource::Amdgpu, Some(65 * GB), Some(60 * GB));
@@ -140,7 +166,7 @@ mod tests {
             let reading =
                 GpuReading { at: Timestamp::UNIX_EPOCH, source: GpuSource::None, reason: None, devices: vec![apu] };
             let host = Memory { total: 128 * GB, free: host, given_back: GB, ..Memory::default() };
-            let mut told = machine(&reading, None, host).unwrap();
+            let mut told = machine(&reading, None, |_| 0, host).unwrap();
             assert_eq!((told.gpus[0].shared, told.host.given_back), (64 * GB, 4 * GB), "both get back what it has");
             told.gpus.remove(0).free
         };

@@ -35,7 +35,7 @@ pub struct Load {
 #[async_trait]
 pub trait ModelMemory: Send + Sync {
     /// Whether each of these models fits, in their order. `given_back` is what the server that runs gives back of the
-    /// host's memory, in bytes; what it has of GPUs is known by its processes. None where it cannot be told: a file
+    /// host's memory, in bytes; what it has of GPUs is seen there. None where it cannot be told: a file
     /// that cannot be read or was not read yet, a GPU that does not say how large it is.
     async fn fits(&self, specs: &[Arc<LaunchSpec>], given_back: u64, ask: Ask) -> Vec<Option<FitView>>;
 

@@ -11,7 +11,7 @@ use corral_core::log::{LogBuffer, LogRecord};
 use jiff::Timestamp;
 use tokio::sync::broadcast::error::RecvError;
 
-use super::{Asked, Inner, lock, no_gpu};
+use super::{Asked, Inner, Seen, lock, no_gpu};
 
 /// How long the log of a server may be behind.
 const LOG_WITHIN: Duration = Duration::from_secs(2);
@@ -24,6 +24,8 @@ const WHOLE_LOG: usize = usize::MAX;
 
 /// Compares what a server says that it took, and what its processes have of the GPUs, with the estimate.
 pub(super) async fn learn(inner: &Arc<Inner>, load: Load) {
+    // What ends may still be there when the GPUs are read.
+    let mut unlisted = lock(&inner.unlisted).clone();
     if !load.runs {
         lock(&inner.unlisted).ended(&load.instance);
     }
@@ -32,12 +34,16 @@ pub(super) async fn learn(inner: &Arc<Inner>, load: Load) {
     let reading = if load.spec.gpu == Gpu::None { None } else { inner.read(look).await };
     let reading = reading.unwrap_or_else(no_gpu);
     if load.runs {
-        lock(&inner.unlisted).loaded(load.instance.clone(), &reading, taken.as_ref());
+        let mut now = lock(&inner.unlisted);
+        now.loaded(load.instance.clone(), &reading, taken.as_ref());
+        unlisted = now.clone();
     }
+    let unlisted = unlisted.took_of(&reading);
+    let seen = Seen { reading, unlisted };
     let build = build(inner, &load).await;
     let inner = inner.clone();
     let learned = tokio::task::spawn_blocking(move || {
-        if let Some(lesson) = lesson(&inner, &load, build, taken.as_ref(), &reading) {
+        if let Some(lesson) = lesson(&inner, &load, build, taken.as_ref(), &seen) {
             tracing::debug!(model = %load.spec.model, ?lesson, "a load has taught");
             inner.correct(&load.spec.model, lesson);
         }
@@ -58,13 +64,7 @@ async fn build(inner: &Inner, load: &Load) -> Option<String> {
     tokio::time::timeout(BUILD_WITHIN, told).await.ok().flatten()
 }
 
-fn lesson(
-    inner: &Inner,
-    load: &Load,
-    build: Option<String>,
-    taken: Option<&Taken>,
-    reading: &GpuReading,
-) -> Option<Lesson> {
+fn lesson(inner: &Inner, load: &Load, build: Option<String>, taken: Option<&Taken>, seen: &Seen) -> Option<Lesson> {
     let asked = inner.asked(&load.spec, build.as_deref(), true)?;
     let Asked { architecture, bytes, mut profile, lesson: before, .. } = asked;
     if build.is_none() && before.build.is_some() {
@@ -73,13 +73,13 @@ fn lesson(
     }
     // What was learned about GPUs does not keep from learning anew.
     profile.gpu = Profile::of(&load.spec).gpu;
-    let held = held(&load.spec.model, reading);
+    let held = held(&load.spec.model, &seen.reading);
     let on_cpu = taken.is_some_and(|taken| taken.need.gpus.is_empty()) && held == 0;
-    let there_are = inner.machine(&load.spec, &profile, reading, 0).is_some_and(|machine| !machine.gpus.is_empty());
+    let there_are = inner.machine(&load.spec, &profile, seen, 0).is_some_and(|machine| !machine.gpus.is_empty());
     if on_cpu {
         profile.gpu = Gpu::None;
     }
-    let machine = inner.machine(&load.spec, &profile, reading, 0)?;
+    let machine = inner.machine(&load.spec, &profile, seen, 0)?;
     let judged = fit::judge(&architecture, &profile, &machine, &Correction::default());
     let estimated = fit::need_of(&architecture, &profile, &machine, judged.gpu_layers);
     let mut correction = match taken {

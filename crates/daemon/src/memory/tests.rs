@@ -72,6 +72,10 @@ impl Bed {
 
     /// One GPU of 24 GB with so much free, and these processes on it.
     fn gpu(&self, free: u64, processes: &[(u32, u64, Option<&str>)]) {
+        self.tell(Self::device(free, processes));
+    }
+
+    fn device(free: u64, processes: &[(u32, u64, Option<&str>)]) -> GpuDevice {
         let process = |(pid, bytes, model): &(u32, u64, Option<&str>)| GpuProcess {
             pid: *pid,
             name: Some(if model.is_some() { "/app/llama-server" } else { "/usr/bin/blender" }.to_owned()),
@@ -79,7 +83,7 @@ impl Bed {
             model: model.map(|model| ModelId::new(model).unwrap()),
             ..GpuProcess::default()
         };
-        let device = GpuDevice {
+        GpuDevice {
             uuid: "GPU-1".to_owned(),
             name: "RTX 4090".to_owned(),
             source: GpuSource::Nvml,
@@ -88,7 +92,10 @@ impl Bed {
             mem_used_bytes: Some(24 * GB - free),
             processes: processes.iter().map(process).collect(),
             ..GpuDevice::default()
-        };
+        }
+    }
+
+    fn tell(&self, device: GpuDevice) {
         let (at, source) = (Timestamp::UNIX_EPOCH, GpuSource::Nvml);
         self.gpu.tell(GpuReading { at, source, reason: None, devices: vec![device] });
     }

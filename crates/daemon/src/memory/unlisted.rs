@@ -11,10 +11,10 @@ use corral_core::gpu::{GpuDevice, GpuReading, GpuState};
 const RISE: u64 = 256 << 20;
 
 /// By the names of GPUs (`uuid`), in bytes.
-type Bytes = HashMap<String, u64>;
+pub(super) type Bytes = HashMap<String, u64>;
 
 /// What was seen before and after the last load.
-#[derive(Debug, Default)]
+#[derive(Debug, Clone, Default)]
 pub(super) struct Unlisted {
     /// What nobody who is known had of each GPU before the last start.
     before: Bytes,
@@ -59,6 +59,12 @@ impl Unlisted {
         let took = *self.took.as_ref()?.1.get(&device.uuid)?;
         let more = nobodys(device)?.checked_sub(*self.before.get(&device.uuid)?)?;
         (more >= took / 2).then_some(took)
+    }
+
+    /// The same of all GPUs.
+    pub(super) fn took_of(&self, reading: &GpuReading) -> Bytes {
+        let devices = reading.devices.iter();
+        devices.filter_map(|device| Some((device.uuid.clone(), self.took(device)?))).collect()
     }
 
     /// Whether the server that runs took memory of this GPU.

@@ -13,11 +13,15 @@ const GPU: &str = "GPU-1";
 impl Bed {
     /// Loads this model, which says so; in use of the GPU are so many GB before and after, by nobody who is known.
     async fn load(&self, spec: &LaunchSpec, (before, after): (u64, u64), says: &str) {
+        self.start(spec, before).await;
+        self.gpu(24 * GB - after, &[]);
+        self.loaded(spec, says).await;
+    }
+
+    async fn start(&self, spec: &LaunchSpec, before: u64) {
         self.gpu(24 * GB - before, &[]);
         self.fit(spec).await.unwrap();
         assert_eq!(self.memory.held().await, None);
-        self.gpu(24 * GB - after, &[]);
-        self.loaded(spec, says).await;
     }
 
     async fn loaded(&self, spec: &LaunchSpec, says: &str) {
@@ -101,4 +105,37 @@ async fn what_is_gone_is_not_waited_for() {
     assert!(bed.memory.is_on(GPU), "one that was before it");
     end("i").await;
     assert!(!bed.memory.is_on(GPU));
+}
+
+#[tokio::test]
+async fn what_the_loaded_model_has_is_given_back_to_the_next() {
+    let bed = Bed::new(64);
+    let (spec, next) = (bed.spec("b", "llama-3.1-8b"), bed.spec("c", "llama-3.1-8b"));
+    bed.load(&spec, (GB, 18 * GB), BREAKDOWN).await;
+    let fit = bed.fit(&next).await.unwrap();
+    assert_eq!((fit.verdict, fit.vram_free_bytes), (FitVerdict::Fits, 23 * GB), "{fit:?}");
+    let listed = bed.memory.fits(&[Arc::new(next.clone())], 0, Ask::List).await;
+    assert_eq!(listed, [Some(fit)]);
+
+    // Where little is left that nobody is known to have, the numbers are sure.
+    let all = LaunchSpec { gpu_layers: Some(corral_core::launch::GpuLayers::All), ..next };
+    for (before, hopeless) in [(GB, true), (3 * GB, false)] {
+        let bed = Bed::new(64);
+        bed.load(&bed.spec("b", "llama-3.1-8b"), (before, before + 2 * GB), BREAKDOWN).await;
+        bed.gpu(GB, &[(9, 21 * GB - before, None)]);
+        let fit = bed.fit(&all).await.unwrap();
+        assert_eq!((fit.verdict, fit.hopeless, fit.vram_free_bytes), (FitVerdict::No, hopeless, 3 * GB), "{fit:?}");
+    }
+}
+
+#[tokio::test]
+async fn a_load_teaches_the_same_where_the_room_it_had_was_just_enough() {
+    let lesson = async |before: u64| {
+        let bed = Bed::new(64);
+        let spec = bed.spec("b", "llama-3.1-8b");
+        bed.load(&spec, (before, before + 10 * GB), BREAKDOWN).await;
+        let lesson = lock(&bed.memory.0.lessons).get(&spec.model).cloned().unwrap();
+        lesson.correction
+    };
+    assert_eq!(lesson(GB).await, lesson(10 * GB).await);
 }

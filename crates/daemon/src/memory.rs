@@ -23,7 +23,7 @@ use corral_engine::{Builds, Environment};
 use corral_store::Store;
 
 use headers::Headers;
-use unlisted::{Bytes, Unlisted};
+use unlisted::{Bytes, Unlisted, not_others};
 
 /// How long headers are read for a list; of the models that are left, a later list tells.
 const READING: Duration = Duration::from_secs(2);
@@ -70,7 +70,7 @@ struct Had {
     uuid: String,
     pids: Vec<u32>,
     bytes: u64,
-    /// What was in use of it in all.
+    /// What was in use of it by them, or by nobody who is known.
     used: u64,
 }
 
@@ -192,12 +192,12 @@ impl Inner {
         let had = |device: &GpuDevice| {
             let own = || device.processes.iter().filter(|process| process.model.is_some());
             let pids: Vec<_> = own().map(|process| process.pid).collect();
-            let bytes = if pids.is_empty() {
-                lock(&self.unlisted).took(device)?
-            } else {
-                own().filter_map(|process| process.mem_bytes).sum()
-            };
-            Some(Had { uuid: device.uuid.clone(), pids, bytes, used: device.mem_used_bytes.unwrap_or(0) })
+            // A process may be listed without its memory.
+            let took = lock(&self.unlisted).took(device);
+            let had = !pids.is_empty() || took.is_some();
+            let bytes = own().filter_map(|process| process.mem_bytes).fold(took.unwrap_or(0), u64::saturating_add);
+            let used = not_others(device).unwrap_or(0);
+            had.then(|| Had { uuid: device.uuid.clone(), pids, bytes, used })
         };
         *lock(&self.had) = reading.devices.iter().filter_map(had).collect();
     }
@@ -231,8 +231,8 @@ fn holder(device: &GpuDevice, had: Option<&Had>) -> Option<String> {
         return Some(format!("{name} (process {}) still has memory{has} on {gpu}", process.pid));
     }
     let had = had?;
-    let Some(used) = device.mem_used_bytes else { return Some(format!("{gpu} does not say what is in use")) };
-    // Others may take a little of it meanwhile.
+    let Some(used) = not_others(device) else { return Some(format!("{gpu} does not say what is in use")) };
+    // Others who are not known may take a little of it meanwhile.
     let (little, most) = (had.bytes / 10, had.bytes - had.bytes / 10);
     let freed = used <= little || used.saturating_add(most) <= had.used;
     (!freed).then(|| format!("{gpu} still has {} MB in use, though nobody says by whom", used / 1_000_000))

@@ -209,6 +209,19 @@ async fn memory_is_held_until_the_process_and_its_memory_are_gone() {
     assert_eq!(bed.memory.held().await, None);
 }
 
+#[tokio::test]
+async fn what_others_take_meanwhile_is_not_waited_for() {
+    let bed = Bed::new(64);
+    let spec = bed.spec("b", "small-llama");
+    bed.gpu(4 * GB, &[(7, 18 * GB, Some("a"))]);
+    bed.fit(&spec).await.unwrap();
+    bed.gpu(7 * GB, &[(11, 5 * GB, None)]);
+    let held = bed.memory.held().await.unwrap();
+    assert_eq!(held, "GPU 0 (RTX 4090) still has 12000 MB in use, though nobody says by whom");
+    bed.gpu(17 * GB, &[(11, 5 * GB, None)]);
+    assert_eq!(bed.memory.held().await, None);
+}
+
 const BREAKDOWN: &str = r#"{"type":"fit_memory_breakdown","data":{"unit":"MiB","rows":[
     {"kind":"device","name":"CUDA0","model":4155,"context":4096,"compute":600,"unaccounted":2000},
     {"kind":"host","name":"Host","model":281,"context":0,"compute":72}]}}"#;

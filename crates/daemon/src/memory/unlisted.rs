@@ -5,7 +5,7 @@ use std::collections::HashMap;
 
 use corral_core::InstanceId;
 use corral_core::fit::Taken;
-use corral_core::gpu::{GpuDevice, GpuReading, GpuState};
+use corral_core::gpu::{GpuDevice, GpuProcess, GpuReading, GpuState};
 
 /// So many bytes a model takes at least, and what a desktop does in the time of a load takes less.
 const RISE: u64 = 256 << 20;
@@ -40,7 +40,6 @@ impl Unlisted {
     }
 
     fn rise(&self, reading: &GpuReading) -> Bytes {
-        let listed = |device: &GpuDevice| device.processes.iter().any(|process| process.model.is_some());
         let devices = reading.devices.iter().filter(|device| !listed(device));
         let risen = devices.filter_map(|device| {
             let more = nobodys(device)?.checked_sub(*self.before.get(&device.uuid)?)?;
@@ -56,6 +55,9 @@ impl Unlisted {
 
     /// What the server that runs took of this GPU, where that still seems to be there: it may have ended by itself.
     pub(super) fn took(&self, device: &GpuDevice) -> Option<u64> {
+        if listed(device) {
+            return None;
+        }
         let took = *self.took.as_ref()?.1.get(&device.uuid)?;
         let more = nobodys(device)?.checked_sub(*self.before.get(&device.uuid)?)?;
         (more >= took / 2).then_some(took)
@@ -77,12 +79,27 @@ fn all(reading: &GpuReading) -> Bytes {
     reading.devices.iter().filter_map(|device| Some((device.uuid.clone(), nobodys(device)?))).collect()
 }
 
+/// Whether the driver says what a server of Corral's has of it.
+fn listed(device: &GpuDevice) -> bool {
+    device.processes.iter().any(|process| process.model.is_some() && process.mem_bytes.is_some())
+}
+
 /// What is in use of a GPU by nobody who is known; none where that cannot be told, and where it is divided, since which of
 /// its parts a server gets is not known here.
 fn nobodys(device: &GpuDevice) -> Option<u64> {
     let told = device.state == GpuState::Ok && device.parts.is_empty();
-    let used = device.mem_used_bytes.filter(|_| told)?;
+    left(device, |_| true).filter(|_| told)
+}
+
+/// What is in use of a GPU by servers of Corral's, or by nobody who is known; none where that is not told.
+pub(super) fn not_others(device: &GpuDevice) -> Option<u64> {
+    left(device, |process| process.model.is_none())
+}
+
+/// What is in use of a GPU without what those processes have that are known, and are such.
+fn left(device: &GpuDevice, such: impl Fn(&GpuProcess) -> bool) -> Option<u64> {
+    let used = device.mem_used_bytes?;
     // One without a name is of elsewhere.
-    let known = device.processes.iter().filter(|process| process.name.is_some());
+    let known = device.processes.iter().filter(|process| process.name.is_some() && such(process));
     Some(used.saturating_sub(known.filter_map(|process| process.mem_bytes).fold(0, u64::saturating_add)))
 }

@@ -139,3 +139,20 @@ async fn a_load_teaches_the_same_where_the_room_it_had_was_just_enough() {
     };
     assert_eq!(lesson(GB).await, lesson(10 * GB).await);
 }
+
+#[tokio::test]
+async fn a_process_that_is_listed_without_its_memory_has_what_came_with_the_model() {
+    let bed = Bed::new(64);
+    let (spec, next) = (bed.spec("b", "llama-3.1-8b"), bed.spec("c", "llama-3.1-8b"));
+    bed.start(&spec, GB).await;
+    let mut device = Bed::device(6 * GB, &[(7, 0, Some("b"))]);
+    device.processes[0].mem_bytes = None;
+    bed.tell(device);
+    bed.loaded(&spec, BREAKDOWN).await;
+    let fit = bed.fit(&next).await.unwrap();
+    assert_eq!((fit.verdict, fit.vram_free_bytes), (FitVerdict::Fits, 23 * GB), "{fit:?}");
+    bed.gpu(6 * GB, &[]);
+    assert!(bed.memory.held().await.is_some(), "the process is gone, its memory is not");
+    bed.gpu(22 * GB, &[]);
+    assert_eq!(bed.memory.held().await, None);
+}

@@ -16,7 +16,7 @@ pub(super) type Bytes = HashMap<String, u64>;
 /// What was seen before and after the last load.
 #[derive(Debug, Clone, Default)]
 pub(super) struct Unlisted {
-    /// What nobody who is known had of each GPU before the last start.
+    /// What nobody who is known had of each GPU (its [`place`]) before the last start.
     before: Bytes,
     /// The server that runs, and what came with it.
     took: Option<(InstanceId, Bytes)>,
@@ -39,10 +39,15 @@ impl Unlisted {
         self.took = Some((instance, took));
     }
 
+    /// What nobody who is known has more of this GPU than before the last start.
+    fn more(&self, device: &GpuDevice) -> Option<u64> {
+        nobodys(device)?.checked_sub(*self.before.get(place(device))?)
+    }
+
     fn rise(&self, reading: &GpuReading) -> Bytes {
         let devices = reading.devices.iter().filter(|device| !listed(device));
         let risen = devices.filter_map(|device| {
-            let more = nobodys(device)?.checked_sub(*self.before.get(&device.uuid)?)?;
+            let more = self.more(device)?;
             (more >= RISE).then(|| (device.uuid.clone(), more))
         });
         risen.collect()
@@ -59,8 +64,7 @@ impl Unlisted {
             return None;
         }
         let took = *self.took.as_ref()?.1.get(&device.uuid)?;
-        let more = nobodys(device)?.checked_sub(*self.before.get(&device.uuid)?)?;
-        (more >= took / 2).then_some(took)
+        (self.more(device)? >= took / 2).then_some(took)
     }
 
     /// The same of all GPUs.
@@ -76,7 +80,12 @@ impl Unlisted {
 }
 
 fn all(reading: &GpuReading) -> Bytes {
-    reading.devices.iter().filter_map(|device| Some((device.uuid.clone(), nobodys(device)?))).collect()
+    reading.devices.iter().filter_map(|device| Some((place(device).to_owned(), nobodys(device)?))).collect()
+}
+
+/// What tells a GPU from all others from the first: one that was never seen awake has no UUID yet.
+fn place(device: &GpuDevice) -> &str {
+    device.pci.as_deref().unwrap_or(&device.uuid)
 }
 
 /// Whether the driver says what a server of Corral's has of it.
@@ -87,7 +96,7 @@ fn listed(device: &GpuDevice) -> bool {
 /// What is in use of a GPU by nobody who is known; none where that cannot be told, and where it is divided, since which of
 /// its parts a server gets is not known here.
 fn nobodys(device: &GpuDevice) -> Option<u64> {
-    let told = device.state == GpuState::Ok && device.parts.is_empty();
+    let told = matches!(device.state, GpuState::Ok | GpuState::Asleep) && device.parts.is_empty();
     left(device, |_| true).filter(|_| told)
 }
 
@@ -98,7 +107,8 @@ pub(super) fn not_others(device: &GpuDevice) -> Option<u64> {
 
 /// What is in use of a GPU without what those processes have that are known, and are such.
 fn left(device: &GpuDevice, such: impl Fn(&GpuProcess) -> bool) -> Option<u64> {
-    let used = device.mem_used_bytes?;
+    // What sleeps is used by nobody.
+    let used = device.mem_used_bytes.or((device.state == GpuState::Asleep).then_some(0))?;
     // One without a name is of elsewhere.
     let known = device.processes.iter().filter(|process| process.name.is_some() && such(process));
     Some(used.saturating_sub(known.filter_map(|process| process.mem_bytes).fold(0, u64::saturating_add)))

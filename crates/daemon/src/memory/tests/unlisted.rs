@@ -156,3 +156,24 @@ async fn a_process_that_is_listed_without_its_memory_has_what_came_with_the_mode
     bed.gpu(22 * GB, &[]);
     assert_eq!(bed.memory.held().await, None);
 }
+
+#[tokio::test]
+async fn a_gpu_that_sleeps_has_nothing_in_use() {
+    let bed = Bed::new(64);
+    let spec = bed.spec("b", "llama-3.1-8b");
+    let pci = Some("0000:01:00.0".to_owned());
+    let asleep = |uuid: &str| {
+        GpuDevice { uuid: uuid.to_owned(), pci: pci.clone(), ..Bed::device(0, &[]) }
+            .unread(corral_core::gpu::GpuState::Asleep, "it sleeps")
+    };
+    // It was never seen awake: nobody knows its UUID.
+    bed.tell(asleep("0000:01:00.0"));
+    bed.fit(&spec).await.unwrap();
+    assert_eq!(bed.memory.held().await, None);
+    bed.tell(GpuDevice { pci: pci.clone(), ..Bed::device(13 * GB, &[]) });
+    bed.loaded(&spec, BREAKDOWN).await;
+    assert!(bed.memory.is_on(GPU));
+    bed.fit(&spec).await.unwrap();
+    bed.tell(asleep(GPU));
+    assert_eq!(bed.memory.held().await, None, "nobody has memory of what sleeps");
+}

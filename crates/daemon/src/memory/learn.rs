@@ -26,7 +26,9 @@ const WHOLE_LOG: usize = usize::MAX;
 pub(super) async fn learn(inner: &Arc<Inner>, load: Load) {
     // What ends may still be there when the GPUs are read.
     let mut unlisted = lock(&inner.unlisted).clone();
-    if !load.runs {
+    if load.runs {
+        lock(&inner.unlisted).runs(load.instance.clone());
+    } else {
         lock(&inner.unlisted).ended(&load.instance);
     }
     let taken = said(&inner.logs, &load.spec.model, load.since).await;
@@ -35,7 +37,7 @@ pub(super) async fn learn(inner: &Arc<Inner>, load: Load) {
     let reading = reading.unwrap_or_else(no_gpu);
     if load.runs {
         let mut now = lock(&inner.unlisted);
-        now.loaded(load.instance.clone(), &reading, taken.as_ref());
+        now.loaded(&load.instance, &reading, taken.as_ref());
         unlisted = now.clone();
     }
     let unlisted = unlisted.took_of(&reading);

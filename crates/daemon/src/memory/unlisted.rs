@@ -29,14 +29,22 @@ impl Unlisted {
         self.before = all(reading);
     }
 
-    /// This server has loaded, and the GPUs are so; `said` is what it says that it took.
-    pub(super) fn loaded(&mut self, instance: InstanceId, reading: &GpuReading, said: Option<&Taken>) {
+    /// This server has loaded; what it took is seen soon.
+    pub(super) fn runs(&mut self, instance: InstanceId) {
+        self.took = Some((instance, Bytes::new()));
+    }
+
+    /// The GPUs are so with this server, unless it has ended or another one comes; `said` is what it says that it took.
+    pub(super) fn loaded(&mut self, instance: &InstanceId, reading: &GpuReading, said: Option<&Taken>) {
+        if self.took.as_ref().is_none_or(|(id, _)| id != instance) {
+            return;
+        }
         let uses = |taken: &Taken| taken.need.gpus.iter().any(|space| space.weights > 0 || space.kv > 0);
         let took = if said.is_none_or(uses) { self.rise(reading) } else { Bytes::new() };
         if !took.is_empty() {
             tracing::debug!(?took, "the driver does not say whose this GPU memory is: it came with the model");
         }
-        self.took = Some((instance, took));
+        self.took = Some((instance.clone(), took));
     }
 
     /// What nobody who is known has more of this GPU than before the last start.

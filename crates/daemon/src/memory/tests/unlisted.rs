@@ -177,3 +177,23 @@ async fn a_gpu_that_sleeps_has_nothing_in_use() {
     bed.tell(asleep(GPU));
     assert_eq!(bed.memory.held().await, None, "nobody has memory of what sleeps");
 }
+
+#[tokio::test]
+async fn a_server_that_has_ended_before_it_was_looked_at_has_nothing() {
+    let bed = Bed::new(64);
+    let spec = bed.spec("b", "llama-3.1-8b");
+    bed.start(&spec, GB).await;
+    bed.gpu(13 * GB, &[]);
+    // Its log is late.
+    tokio::join!(bed.learn(&spec, true), bed.learn(&spec, false), async { bed.says("b", BREAKDOWN) });
+    assert!(!bed.memory.is_on(GPU), "it has ended");
+
+    let spec = bed.spec("c", "llama-3.1-8b");
+    bed.start(&spec, GB).await;
+    tokio::join!(bed.learn(&spec, true), async {
+        bed.start(&spec, GB).await;
+        bed.gpu(13 * GB, &[]);
+        bed.says("c", BREAKDOWN);
+    });
+    assert!(!bed.memory.is_on(GPU), "another one comes");
+}

@@ -147,9 +147,17 @@ mod tests {
         }
     }
 
-    /// Nothing of the file is in memory any more.
-    fn dropped(path: &Path) {
-        forget(&File::open(path).unwrap(), 0, None);
+    /// What is read ahead after this much of the file was dropped. The kernel may keep any of it, however often it is
+    /// asked: where it kept all there is nothing to read, and it is done again.
+    fn read_after_drop(path: &Path, offset: u64, length: Option<NonZeroU64>) -> u64 {
+        let began = Instant::now();
+        loop {
+            forget(&File::open(path).unwrap(), offset, length);
+            match read_ahead(&[path.to_owned()], &CancellationToken::new()) {
+                0 => assert!(began.elapsed() < PATIENCE, "nothing is ever read"),
+                read => return read,
+            }
+        }
     }
 
     /// How many pages are not in memory. From the back, for looking makes the kernel read a little.
@@ -161,32 +169,29 @@ mod tests {
     #[test]
     fn all_of_a_file_is_in_memory_afterwards() {
         let (_folder, path) = on_disk();
-        let stop = CancellationToken::new();
-        dropped(&path);
         // Of later pieces the kernel may have read some ahead by itself.
-        assert!(read_ahead(std::slice::from_ref(&path), &stop) >= PIECE);
-        assert_eq!(missing(&File::open(&path).unwrap()), 0);
-        assert_eq!(read_ahead(&[path], &stop), 0, "what is there is not read again");
+        assert!(read_after_drop(&path, 0, None) >= PIECE);
+        // Where the kernel had kept just the bytes that are looked at, a few beside them stay missing.
+        let missing = missing(&File::open(&path).unwrap());
+        assert!(missing <= SIZE / 4096 / 100, "{missing} pages");
+        assert_eq!(read_ahead(&[path], &CancellationToken::new()), 0, "what is there is not read again");
     }
 
     #[test]
     fn one_piece_that_is_missing_is_read_alone() {
         let (_folder, path) = on_disk();
-        let stop = CancellationToken::new();
-        let file = File::open(&path).unwrap();
-        read_ahead(std::slice::from_ref(&path), &stop);
-        forget(&file, PIECE, NonZeroU64::new(PIECE));
-        assert_eq!(read_ahead(&[path], &stop), PIECE);
+        read_ahead(std::slice::from_ref(&path), &CancellationToken::new());
+        assert_eq!(read_after_drop(&path, PIECE, NonZeroU64::new(PIECE)), PIECE);
     }
 
     #[test]
     fn who_is_told_to_stop_reads_nothing() {
         let (_folder, path) = on_disk();
         let stop = CancellationToken::new();
-        dropped(&path);
+        forget(&File::open(&path).unwrap(), 0, None);
         stop.cancel();
         assert_eq!(read_ahead(std::slice::from_ref(&path), &stop), 0);
-        assert!(read_ahead(&[path], &CancellationToken::new()) >= PIECE, "nothing had been read");
+        assert!(read_after_drop(&path, 0, None) >= PIECE, "another one reads");
     }
 
     #[test]

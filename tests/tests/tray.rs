@@ -77,8 +77,11 @@ fn what_happens_elsewhere_is_shown_too_and_a_failure_says_why_with_a_way_to_the_
     item.says("good is ready");
     item.marks(&[("good", true), ("broken", false)]);
     // The button opens the dashboard at the log.
-    panel.click_button(&told, "logs");
-    until(PATIENCE, "a window", || display.windows().contains("\"Corral\"").then_some(()));
+    // The tray begins to listen for it a moment after the notification is there: nobody clicks as fast as a test.
+    until(PATIENCE, "a window", || {
+        panel.click_button(&told, "logs");
+        display.windows().contains("\"Corral\"").then_some(())
+    });
     let family = process::family(tray.pid()).into_iter().map(process::command_line);
     let windows: Vec<_> = family.filter(|line| line.contains("corral-dashboard")).collect();
     assert!(matches!(&windows[..], [one] if one.contains("--page logs")), "{windows:?}");
